@@ -1,0 +1,1 @@
+"""Pydantic models that cross a service's border: requests, replies, records and errors."""

@@ -1,0 +1,75 @@
+"""Deployments: what is to be served (desired), and what each inference node serves (observed)."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from hearth_contracts.base import Frozen
+from hearth_contracts.jobs import Job
+from hearth_contracts.names import RecordId
+
+
+class Engine(StrEnum):
+    """The program that serves a model."""
+
+    VLLM = "vllm"
+    INFINITY = "infinity"
+
+
+class DeployRequest(Frozen):
+    """Serve this base model with these adapters."""
+
+    model_id: str
+    adapter_ids: tuple[str, ...] = ()
+
+
+class Deployed(Frozen):
+    """What is deployed."""
+
+    model_id: str
+    adapter_ids: tuple[str, ...]
+
+
+class DeploymentState(StrEnum):
+    """What a deployment does right now."""
+
+    LOADING = "LOADING"  # an engine starts, or its adapters change
+    READY = "READY"  # a request sent now would be answered
+    DRAINING = "DRAINING"  # undeployed; the engine is being stopped
+    FAILED = "FAILED"  # given up; the job's error says why
+
+
+class DeployStatus(Deployed):
+    """What is deployed, how it does, and the job that carries it."""
+
+    job: Job
+    state: DeploymentState
+    detail: str = Field("", description="what is being waited for, or what went wrong")
+    serving: Deployed | None = Field(None, description="what answers requests right now, where it differs or not")
+
+
+class DeploymentSpec(Frozen):
+    """One version of a deployment's desired state."""
+
+    name: str = Field(description="`default` for the LLM, `embedding` for embeddings")
+    engine: Engine
+    model_id: str
+    adapter_ids: tuple[str, ...] = ()
+    served_name: str = Field(description="the name clients call the base by, e.g. Compressa-LLM")
+    job_id: RecordId = Field(description="the DEPLOY job that carries this version")
+    generation: int = Field(ge=1, description="counts versions of this deployment; higher is newer")
+
+
+class NodeReport(Frozen):
+    """What one inference node says of itself; it is believed only as long as its lease lasts."""
+
+    node_id: str
+    deployment: str
+    engine: Engine
+    state: DeploymentState
+    url: str = Field(description="where its engine answers, e.g. http://127.0.0.1:41234; empty while LOADING")
+    models: tuple[str, ...] = Field((), description="every model name the engine answers to")
+    adapter_ids: tuple[str, ...] = ()
+    model_id: str
+    generation: int
+    detail: str = ""

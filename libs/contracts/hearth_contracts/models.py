@@ -1,0 +1,23 @@
+"""What can be deployed and fine-tuned."""
+
+from pydantic import Field
+
+from hearth_contracts.base import Frozen, Timestamp
+
+
+class ModelEntry(Frozen):
+    """A base model in the model store, or an adapter in S3."""
+
+    model_id: str = Field(description="a base model's hub id, or an adapter's id")
+    adapter: bool
+    base_model_id: str | None = Field(None, description="the base an adapter was trained on; null for a base")
+    size_bytes: int | None = None
+    license: str | None = Field(None, description="as the model's card states it; null where it states none")
+    created_at: Timestamp | None = None
+
+
+class ImportRequest(Frozen):
+    """Take a model from a folder that an operator put under HEARTH_HOME/imports."""
+
+    model_id: str = Field(description="the id to give it, `name` or `organisation/name`")
+    folder: str = Field(description="the folder's name under the import directory: a name, not a path")

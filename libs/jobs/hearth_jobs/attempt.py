@@ -1,0 +1,228 @@
+"""One attempt at a job, as its worker sees it: claim, work under a lease, and end in one of the ways a job can.
+
+    def run(job_id):
+        with_attempt(store, job_id, body)
+
+`body` gets an `Attempt` and works. It returns: FINISHED. It raises WorkFailed: FAILED with those words. An
+interrupt ends its processes and it raises Interrupted: KILLED. The worker is told to stop: the lease is given
+back, and the job goes on when a worker is there again.
+"""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from hearth_contracts.jobs import JobStatus
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from hearth_jobs.config import GUARD_HEARTBEAT_SECONDS, RENEW_SECONDS
+from hearth_jobs.guard import guarded
+from hearth_jobs.store import ClaimRefused, JobMissing, JobStore, StaleAttempt
+
+log = logging.getLogger(__name__)
+
+
+class WorkFailed(Exception):
+    """The work cannot be done; the message says what happened and what to do, in the user's terms."""
+
+
+class Interrupted(Exception):
+    """Somebody asked for the job to end."""
+
+
+class WorkerStopping(Exception):
+    """This worker is being stopped; the job is not."""
+
+
+class LeaseLost(Exception):
+    """Another attempt holds the job now; nothing more may be written."""
+
+
+def owner_name() -> str:
+    """Who holds a lease: `host:pid` of this process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Attempt:
+    """A claimed job. Its thread renews the lease, feeds the guards of its processes, and listens for interrupts."""
+
+    def __init__(self, store: JobStore, job_id: str, number: int, log_path: Path) -> None:
+        self.store = store
+        self.job_id = job_id
+        self.number = number
+        self.log_path = log_path
+        self._reason: type[Exception] | None = None
+        self._over = threading.Event()
+        self._woken = threading.Condition()
+        self._children: list[subprocess.Popen[str]] = []
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._keep, name=f"lease-{job_id[:8]}", daemon=True)
+
+    def report(
+        self, progress: float | None = None, stage: str | None = None, eta_seconds: float | None = None
+    ) -> None:
+        """Say how far the work is. Lost reports are no harm: Redis being away does not stop the work."""
+        try:
+            self.store.report(self.job_id, self.number, progress=progress, stage=stage, eta_seconds=eta_seconds)
+        except StaleAttempt as error:
+            self._end(LeaseLost)
+            raise LeaseLost(str(error)) from error
+        except (RedisConnectionError, RedisTimeoutError):
+            log.warning("progress of job %s not recorded: Redis is away", self.job_id)
+
+    def check(self) -> None:
+        """Raise what the attempt is to end with, if it is to end."""
+        if self._reason is not None:
+            raise self._reason
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but raise at once when the attempt is to end."""
+        with self._woken:
+            self._woken.wait_for(lambda: self._reason is not None, timeout=seconds)
+        self.check()
+
+    def log(self, line: str) -> None:
+        """Add a line to the job's log."""
+        with self.log_path.open("a", encoding="utf-8") as out:
+            out.write(line.rstrip("\n") + "\n")
+
+    def lines(
+        self, command: Sequence[str], *, env: Mapping[str, str], grace: float, cwd: Path | None = None
+    ) -> Iterator[str]:
+        """Run a process under a guard and give its standard output line by line; its standard error goes to the log.
+
+        On an interrupt the whole process group is asked to end, given `grace` seconds, and killed; then Interrupted
+        is raised here. Raises WorkFailed, with the last words of its log, when it exits with another code than 0.
+        """
+        self.check()
+        with self.log_path.open("a", encoding="utf-8") as errors:
+            child = guarded(
+                command,
+                grace=grace,
+                heartbeat=GUARD_HEARTBEAT_SECONDS,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=dict(env),
+                cwd=cwd,
+                text=True,
+            )
+            with self._lock:
+                self._children.append(child)
+            try:
+                if self._reason is not None:  # it came between the check above and the child's entry in the list
+                    child.terminate()
+                assert child.stdout is not None
+                yield from child.stdout
+                code = child.wait()
+            finally:
+                if child.poll() is None:
+                    child.terminate()
+                    child.wait()
+                with self._lock:
+                    self._children.remove(child)
+        self.check()
+        if code != 0:
+            raise WorkFailed(f"the process ended with code {code}: {last_words(self.log_path)}")
+
+    # -- the thread ------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> "Attempt":
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def stop_worker(self, _signum: int = 0, _frame: FrameType | None = None) -> None:
+        """Signal handler: the worker is to stop."""
+        self._end(WorkerStopping)
+
+    def _end(self, reason: type[Exception]) -> None:
+        if self._reason is None:
+            self._reason = reason
+            # From a signal handler the main thread may hold these locks itself: a helper thread takes them.
+            threading.Thread(target=self._end_children, daemon=True).start()
+
+    def _end_children(self) -> None:
+        with self._woken:
+            self._woken.notify_all()
+        with self._lock:
+            for child in self._children:
+                child.terminate()
+
+    def _keep(self) -> None:
+        while not self._over.wait(RENEW_SECONDS / 2):
+            self._feed_guards()
+            try:
+                if self.store.renew(self.job_id, self.number):
+                    self._end(Interrupted)
+            except StaleAttempt:
+                log.warning("lost the lease of job %s; ending its processes", self.job_id)
+                self._end(LeaseLost)
+            except (RedisConnectionError, RedisTimeoutError):
+                log.warning("lease of job %s not renewed: Redis is away", self.job_id)
+
+    def _feed_guards(self) -> None:
+        """Show each guard that this worker is alive and not hung."""
+        with self._lock:
+            children = list(self._children)
+        for child in children:
+            try:
+                assert child.stdin is not None
+                child.stdin.write("\n")
+                child.stdin.flush()
+            except (BrokenPipeError, ValueError):
+                pass  # it has just ended; whoever reads its output will notice
+
+
+def with_attempt(store: JobStore, job_id: str, log_path: Path, body: Callable[[Attempt], None]) -> None:
+    """Claim the job, run `body`, and record how it ended. Returns quietly when the job is not to be had."""
+    try:
+        number = store.claim(job_id, owner_name())
+    except (ClaimRefused, JobMissing) as refusal:
+        log.info("left alone: %s", refusal)
+        return
+    with Attempt(store, job_id, number, log_path) as attempt:
+        signal.signal(signal.SIGTERM, attempt.stop_worker)
+        try:
+            try:
+                body(attempt)
+                attempt.check()
+                store.finish(job_id, number, JobStatus.FINISHED)
+            except Interrupted:
+                store.finish(job_id, number, JobStatus.KILLED)
+            except WorkerStopping:
+                store.release(job_id, number, "waiting: its worker was stopped")
+            except WorkFailed as failure:
+                attempt.log(f"FAILED: {failure}")
+                store.finish(job_id, number, JobStatus.FAILED, str(failure))
+            except (LeaseLost, StaleAttempt):
+                raise
+            except Exception as error:
+                attempt.log(traceback.format_exc())
+                log.exception("job %s failed in a way nobody foresaw", job_id)
+                words = f"unexpected {type(error).__name__}: {error}. The job's log has the details; this is a bug in Hearth"
+                store.finish(job_id, number, JobStatus.FAILED, words)
+        except (LeaseLost, StaleAttempt) as stale:
+            log.warning("attempt %d at job %s is no longer the current one: %s", number, job_id, stale)
+
+
+def last_words(path: Path, limit: int = 600) -> str:
+    """The end of a log, for an error message: its last lines that say something, on one line."""
+    if not path.exists():
+        return "(it wrote no log)"
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 16_384))
+        text = file.read().decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-3:])[-limit:] or "(it wrote no log)"

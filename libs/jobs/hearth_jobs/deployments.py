@@ -1,0 +1,162 @@
+"""Deployments in Redis: what is desired, what was last known to serve, and what went wrong last."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hearth_contracts.deploy import DeploymentSpec, Engine
+from hearth_contracts.jobs import Job, JobKind
+from redis import Redis
+from redis.client import Pipeline
+
+from hearth_jobs import keys
+from hearth_jobs.queues import INFERENCE_EMBEDDING, INFERENCE_LLM, Lane, enqueue
+from hearth_jobs.store import JobStore
+
+LLM_DEPLOYMENT = "default"
+EMBEDDING_DEPLOYMENT = "embedding"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """All that is recorded of one deployment."""
+
+    name: str
+    desired: DeploymentSpec | None  # what is to be served
+    serving: DeploymentSpec | None  # the last version that answered a warm-up request: what to go back to
+    latest: DeploymentSpec | None  # the last version asked for, whatever became of it
+    failure: str  # why the last version asked for was given up, or ''
+
+
+def lane_for(engine: Engine) -> Lane:
+    """The queue whose workers own engines of this kind."""
+    return INFERENCE_LLM if engine is Engine.VLLM else INFERENCE_EMBEDDING
+
+
+def deploy_job_name(model_id: str, adapter_ids: tuple[str, ...]) -> str:
+    """`DEPLOY_<model>_adapters_<a>_<b>`, as the reference writes it."""
+    return "_".join(["DEPLOY", model_id, *(["adapters", *adapter_ids] if adapter_ids else [])])
+
+
+class DeploymentStore:
+    """Every change is one transaction; changes by a node name the generation they are about."""
+
+    def __init__(self, redis: Redis, jobs: JobStore) -> None:
+        self.redis = redis
+        self.jobs = jobs
+
+    def get(self, name: str) -> Deployment | None:
+        """The record, or None when nothing was ever deployed under this name."""
+        return _read(name, self.redis.hgetall(keys.deployment(name)))
+
+    def list(self) -> list[Deployment]:
+        """All records, by name."""
+        names = sorted(name.decode() for name in self.redis.smembers(keys.DEPLOYMENTS))
+        return [record for record in map(self.get, names) if record is not None]
+
+    def desire(
+        self, name: str, *, engine: Engine, model_id: str, adapter_ids: tuple[str, ...], served_name: str
+    ) -> tuple[DeploymentSpec, Job]:
+        """Ask for a new version: its spec, its job and its queue item are recorded together.
+
+        What the version before it was waiting for, if it never began to serve, is interrupted.
+        """
+        replaced: list[DeploymentSpec] = []
+        made: list[tuple[DeploymentSpec, Job]] = []
+
+        def change(pipe: Pipeline) -> None:
+            record = _read(name, pipe.hgetall(keys.deployment(name)))
+            pipe.multi()
+            job = self.jobs.create(
+                pipe, kind=JobKind.DEPLOY, name=deploy_job_name(model_id, adapter_ids), subject=name
+            )
+            spec = DeploymentSpec(
+                name=name,
+                engine=engine,
+                model_id=model_id,
+                adapter_ids=adapter_ids,
+                served_name=served_name,
+                job_id=job.id,
+                generation=record.latest.generation + 1 if record and record.latest else 1,
+            )
+            body = spec.model_dump_json()
+            pipe.hset(keys.deployment(name), mapping={"desired": body, "latest": body, "failure": ""})
+            pipe.sadd(keys.DEPLOYMENTS, name)
+            enqueue(self.redis, lane_for(engine), name, pipe=pipe)
+            pipe.publish(keys.WAKE, name)
+            replaced[:] = [record.desired] if record and record.desired and record.desired != record.serving else []
+            made[:] = [(spec, job)]
+
+        self.redis.transaction(change, keys.deployment(name))
+        for spec in replaced:
+            self.jobs.interrupt(spec.job_id)
+        return made[0]
+
+    def undeploy(self, name: str) -> DeploymentSpec | None:
+        """Ask for nothing to be served. Returns what was desired until now."""
+        found: list[Deployment | None] = []
+
+        def change(pipe: Pipeline) -> None:
+            record = _read(name, pipe.hgetall(keys.deployment(name)))
+            pipe.multi()
+            pipe.hdel(keys.deployment(name), "desired", "serving")
+            pipe.publish(keys.WAKE, name)
+            found[:] = [record]
+
+        self.redis.transaction(change, keys.deployment(name))
+        record = found[0]
+        if record is None:
+            return None
+        for spec in {record.desired, record.serving} - {None}:
+            assert spec is not None
+            self.jobs.interrupt(spec.job_id)
+        return record.desired
+
+    def settle(self, spec: DeploymentSpec) -> bool:
+        """Record that this version answers requests. False when another version is desired by now."""
+
+        def put(pipe: Pipeline) -> None:
+            pipe.hset(keys.deployment(spec.name), mapping={"serving": spec.model_dump_json(), "failure": ""})
+
+        return self._if_desired(spec, put)
+
+    def give_up(self, spec: DeploymentSpec, reason: str) -> bool:
+        """Stop wanting this version: go back to the one that serves, or, if this is that one, to nothing.
+
+        False when another version is desired by now.
+        """
+
+        def put(pipe: Pipeline) -> None:
+            record = _read(spec.name, self.redis.hgetall(keys.deployment(spec.name)))
+            pipe.hset(keys.deployment(spec.name), "failure", reason)
+            if record and record.serving and record.serving.generation != spec.generation:
+                pipe.hset(keys.deployment(spec.name), "desired", record.serving.model_dump_json())
+            else:
+                pipe.hdel(keys.deployment(spec.name), "desired", "serving")
+
+        return self._if_desired(spec, put)
+
+    def _if_desired(self, spec: DeploymentSpec, put: Callable[[Pipeline], None]) -> bool:
+        done: list[bool] = []
+
+        def change(pipe: Pipeline) -> None:
+            record = _read(spec.name, pipe.hgetall(keys.deployment(spec.name)))
+            done[:] = [record is not None and record.desired == spec]
+            pipe.multi()
+            if done[0]:
+                put(pipe)
+                pipe.publish(keys.WAKE, spec.name)
+
+        self.redis.transaction(change, keys.deployment(spec.name))
+        return done[0]
+
+
+def _read(name: str, record: dict[bytes, bytes]) -> Deployment | None:
+    if not record:
+        return None
+
+    def spec(field: bytes) -> DeploymentSpec | None:
+        return DeploymentSpec.model_validate_json(record[field]) if record.get(field) else None
+
+    return Deployment(
+        name, spec(b"desired"), spec(b"serving"), spec(b"latest"), record.get(b"failure", b"").decode()
+    )

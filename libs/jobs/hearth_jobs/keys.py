@@ -1,0 +1,28 @@
+"""Every key Hearth writes to Redis. The table in docs/architecture.md says what each holds."""
+
+JOBS = "hearth:jobs"
+ACTIVE_JOBS = "hearth:jobs:active"
+FINETUNES = "hearth:finetunes"
+DEPLOYMENTS = "hearth:deployments"
+NODES = "hearth:nodes"
+WAKE = "hearth:wake"
+
+
+def job(job_id: str) -> str:
+    """A job's hash."""
+    return f"hearth:job:{job_id}"
+
+
+def finetune(finetune_id: str) -> str:
+    """A fine-tune's JSON."""
+    return f"hearth:finetune:{finetune_id}"
+
+
+def deployment(name: str) -> str:
+    """A deployment's hash."""
+    return f"hearth:deployment:{name}"
+
+
+def node(node_id: str) -> str:
+    """An inference node's report, which is also its lease."""
+    return f"hearth:node:{node_id}"

@@ -1,0 +1,46 @@
+"""What inference nodes say of themselves. A report is a lease: not renewed, it is gone, and so is its route."""
+
+from hearth_contracts.deploy import NodeReport
+from redis import Redis
+
+from hearth_jobs import keys
+
+NODE_LEASE_SECONDS = 6.0
+
+
+class NodeRegistry:
+    """Node reports in Redis."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+
+    def report(self, report: NodeReport) -> None:
+        """Renew the node's lease; wakes the readers when the report says something new."""
+        body = report.model_dump_json()
+        pipe = self.redis.pipeline(transaction=True)
+        pipe.set(keys.node(report.node_id), body, px=int(NODE_LEASE_SECONDS * 1000), get=True)
+        pipe.sadd(keys.NODES, report.node_id)
+        before, _ = pipe.execute()
+        if before != body.encode():
+            self.redis.publish(keys.WAKE, report.node_id)
+
+    def withdraw(self, node_id: str) -> None:
+        """Say that the node serves nothing any more."""
+        pipe = self.redis.pipeline(transaction=True)
+        pipe.delete(keys.node(node_id))
+        pipe.srem(keys.NODES, node_id)
+        pipe.publish(keys.WAKE, node_id)
+        pipe.execute()
+
+    def live(self) -> list[NodeReport]:
+        """The reports whose lease holds, by node id; forgets the names of nodes whose lease has ended."""
+        ids = sorted(node_id.decode() for node_id in self.redis.smembers(keys.NODES))
+        if not ids:
+            return []
+        found = []
+        for node_id, body in zip(ids, self.redis.mget([keys.node(i) for i in ids]), strict=True):
+            if body is None:
+                self.redis.srem(keys.NODES, node_id)
+            else:
+                found.append(NodeReport.model_validate_json(body))
+        return found

@@ -1,0 +1,48 @@
+"""RQ's part: carrying work to whoever has a hand free. An item is only a name; the truth is in the job store.
+
+An item may be delivered twice, late or never. Twice and late do no harm, since work begins with a claim; for
+never, the reconciler looks for jobs that wait for a worker without an item.
+"""
+
+from dataclasses import dataclass
+from uuid import uuid4
+
+from redis import Redis
+from redis.client import Pipeline
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A queue and the function that its workers run on each item."""
+
+    queue: str
+    function: str  # dotted path, imported by the worker alone
+
+
+DOWNLOADS = Lane("downloads", "hearth_management.downloads.run")
+TRAINING = Lane("training", "hearth_training.runs.run")
+INFERENCE_LLM = Lane("inference-llm", "hearth_inference.serve.run")
+INFERENCE_EMBEDDING = Lane("inference-embedding", "hearth_inference.serve.run")
+
+
+def enqueue(redis: Redis, lane: Lane, item: str, pipe: Pipeline | None = None) -> None:
+    """Queue `item`; with a pipe, as part of that transaction."""
+    queue = Queue(lane.queue, connection=redis, serializer=JSONSerializer)
+    queue.enqueue_call(
+        lane.function,
+        args=(item,),
+        timeout=-1,
+        result_ttl=0,
+        failure_ttl=3600,
+        job_id=f"{item}_{uuid4().hex}",
+        description=item,
+        pipeline=pipe,
+    )
+
+
+def waiting(redis: Redis, lane: Lane) -> set[str]:
+    """The items that wait in a lane for a worker."""
+    queue = Queue(lane.queue, connection=redis, serializer=JSONSerializer)
+    return {ticket.rpartition("_")[0] for ticket in queue.get_job_ids()}

@@ -1,0 +1,219 @@
+"""The job store: every change of a job's state is one Lua script, so it happens whole or not at all."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from typing import Any
+
+from hearth_contracts.base import now
+from hearth_contracts.jobs import Job, JobKind, JobStatus
+from hearth_contracts.names import new_id
+from redis import Redis
+from redis.client import Pipeline
+
+from hearth_jobs import keys
+from hearth_jobs.config import LEASE_SECONDS
+
+
+class JobMissing(Exception):
+    """There is no job with this id."""
+
+
+class ClaimRefused(Exception):
+    """The job is over, or another worker holds it."""
+
+
+class StaleAttempt(Exception):
+    """A write came from an attempt that is no longer the current one; it changed nothing."""
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A running job whose lease has ended."""
+
+    job: Job
+    subject: str  # what the job is about: a fine-tune's id, a deployment's name, a model's id
+    owner: str  # who held it: `host:pid`
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+class JobStore:
+    """Job records in Redis. Safe to share between threads.
+
+    Every method raises redis.ConnectionError or redis.TimeoutError when Redis is away.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        script = files("hearth_jobs") / "lua"
+        self._claim = redis.register_script((script / "claim.lua").read_text())
+        self._write = redis.register_script((script / "write.lua").read_text())
+        self._interrupt = redis.register_script((script / "interrupt.lua").read_text())
+        self._expire = redis.register_script((script / "expire.lua").read_text())
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> Job:
+        """The job's record. Raises JobMissing."""
+        return self._job(job_id, self.redis.hgetall(keys.job(job_id)))
+
+    def subject(self, job_id: str) -> str:
+        """What the job is about. Raises JobMissing."""
+        value = self.redis.hget(keys.job(job_id), "subject")
+        if value is None:
+            raise JobMissing(job_id)
+        return _text(value)
+
+    def list(self) -> list[Job]:
+        """All jobs, newest first."""
+        ids = [_text(i) for i in self.redis.zrevrange(keys.JOBS, 0, -1)]
+        return self._many(ids)
+
+    def active(self) -> list[Job]:
+        """All jobs not yet over, in no order."""
+        return self._many([_text(i) for i in self.redis.zrange(keys.ACTIVE_JOBS, 0, -1)])
+
+    def expired(self) -> list[Expired]:
+        """The running jobs whose lease has ended, or that were given back and wait for another attempt."""
+        seconds, micros = self.redis.time()
+        ids = [_text(i) for i in self.redis.zrangebyscore(keys.ACTIVE_JOBS, 0, seconds * 1000 + micros // 1000)]
+        found = []
+        for job_id in ids:
+            record = self.redis.hgetall(keys.job(job_id))
+            job = self._job(job_id, record)
+            if job.status is JobStatus.RUNNING:
+                found.append(Expired(job, _text(record[b"subject"]), _text(record.get(b"owner", b""))))
+        return found
+
+    def _many(self, ids: Iterable[str]) -> list[Job]:
+        ids = list(ids)
+        pipe = self.redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hgetall(keys.job(job_id))
+        return [self._job(job_id, record) for job_id, record in zip(ids, pipe.execute(), strict=True) if record]
+
+    @staticmethod
+    def _job(job_id: str, record: dict[bytes, bytes]) -> Job:
+        if not record:
+            raise JobMissing(job_id)
+        fields = {key.decode(): value.decode() for key, value in record.items()}
+        return Job.model_validate({name: fields[name] for name in Job.model_fields if name in fields})
+
+    # -- creating and interrupting ---------------------------------------------------------------------------
+
+    def create(self, pipe: Pipeline, *, kind: JobKind, name: str, subject: str) -> Job:
+        """Record a new job as part of the transaction `pipe`; it exists once the pipe is executed."""
+        moment = now()
+        job = Job(
+            id=new_id(), name=name, kind=kind, status=JobStatus.CREATED, created_at=moment, started_at=moment
+        )
+        record = {
+            "id": job.id,
+            "name": name,
+            "kind": kind.value,
+            "status": job.status.value,
+            "created_at": _stamp(moment),
+            "started_at": _stamp(moment),
+            "progress": "0",
+            "stage": job.stage,
+            "attempt": "0",
+            "lease_until_ms": "0",
+            "subject": subject,
+        }
+        pipe.hset(keys.job(job.id), mapping=record)
+        pipe.zadd(keys.JOBS, {job.id: moment.timestamp()})
+        pipe.zadd(keys.ACTIVE_JOBS, {job.id: 0})
+        return job
+
+    def interrupt(self, job_id: str) -> Job:
+        """Ask for the job to end; idempotent. Raises JobMissing.
+
+        A job nobody holds is KILLED when this returns. One that is held stays RUNNING until its holder has
+        ended every process of it. One that is over is returned as it is.
+        """
+        if self._interrupt(keys=self._keys(job_id), args=[job_id, _stamp(now())]) is None:
+            raise JobMissing(job_id)
+        self.redis.publish(keys.WAKE, job_id)
+        return self.get(job_id)
+
+    # -- holding ---------------------------------------------------------------------------------------------
+
+    def claim(self, job_id: str, owner: str, lease: float = LEASE_SECONDS) -> int:
+        """Begin an attempt and return its number, the fencing token. Raises ClaimRefused, JobMissing."""
+        reply = self._claim(keys=self._keys(job_id), args=[job_id, owner, int(lease * 1000), _stamp(now())])
+        outcome = _text(reply[0])
+        if outcome == "claimed":
+            return int(reply[1])
+        if outcome == "missing":
+            raise JobMissing(job_id)
+        raise ClaimRefused(f"job {job_id} is {outcome}: {_text(reply[1])}")
+
+    def renew(self, job_id: str, attempt: int, lease: float = LEASE_SECONDS) -> bool:
+        """Hold on to the lease. Returns whether an interrupt was asked for. Raises StaleAttempt."""
+        return self._put(job_id, attempt, lease=str(int(lease * 1000)))
+
+    def report(
+        self,
+        job_id: str,
+        attempt: int,
+        *,
+        progress: float | None = None,
+        stage: str | None = None,
+        eta_seconds: float | None = None,
+    ) -> None:
+        """Say how far the work is: share done 0 to 1, words, seconds left. Raises StaleAttempt."""
+        fields: dict[str, str] = {"eta_seconds": "" if eta_seconds is None else f"{eta_seconds:.1f}"}
+        if progress is not None:
+            fields["progress"] = f"{min(max(progress, 0.0), 1.0):.4f}"
+        if stage is not None:
+            fields["stage"] = stage
+        self._put(job_id, attempt, fields=fields)
+
+    def finish(self, job_id: str, attempt: int, status: JobStatus, error: str | None = None) -> None:
+        """End the job for good. Raises StaleAttempt when it is over already or another attempt has begun."""
+        stage = {JobStatus.FINISHED: "finished", JobStatus.FAILED: "failed", JobStatus.KILLED: "interrupted"}[status]
+        fields = {"stage": stage}
+        if status is JobStatus.FINISHED:
+            fields["progress"] = "1"
+        if error:
+            fields["error"] = error
+        self._put(job_id, attempt, status=status.value, fields=fields)
+        self.redis.publish(keys.WAKE, job_id)
+
+    def release(self, job_id: str, attempt: int, stage: str) -> None:
+        """Give the lease back with the work undone, so that another worker may begin at once."""
+        self._put(job_id, attempt, lease="0", fields={"stage": stage})
+
+    def expire(self, job: Job, status: JobStatus | None, words: str) -> JobStatus | None:
+        """End an attempt whose lease ran out: fail the job with `words`, or (None) let it wait for another one.
+
+        Returns the terminal status, or RUNNING when it waits; None when the lease is held after all.
+        """
+        reply = self._expire(
+            keys=self._keys(job.id),
+            args=[job.id, job.attempt, status.value if status else "", _stamp(now()), words],
+        )
+        if reply is None:
+            return None
+        return JobStatus.RUNNING if _text(reply) == "RETRY" else JobStatus(_text(reply))
+
+    def _put(
+        self, job_id: str, attempt: int, *, lease: str = "", status: str = "", fields: dict[str, str] | None = None
+    ) -> bool:
+        pairs = [item for pair in (fields or {}).items() for item in pair]
+        reply = self._write(keys=self._keys(job_id), args=[job_id, attempt, lease, status, _stamp(now()), *pairs])
+        if _text(reply[0]) == "stale":
+            raise StaleAttempt(f"job {job_id} is {_text(reply[1])} at attempt {_text(reply[2])}, not at {attempt}")
+        return _text(reply[1]) == "1"
+
+    @staticmethod
+    def _keys(job_id: str) -> list[str]:
+        return [keys.job(job_id), keys.ACTIVE_JOBS]

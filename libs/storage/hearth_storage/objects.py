@@ -1,0 +1,59 @@
+"""The S3 client, and the two buckets that Hearth keeps."""
+
+from typing import Any
+
+import urllib3
+from minio import Minio
+from minio.error import S3Error
+
+from hearth_storage.config import S3Settings
+
+DATASETS = "datasets"
+"""`<id>/data.jsonl`, then `<id>/metadata.json`, written last."""
+
+ARTIFACTS = "artifacts"
+"""`adapters/<id>/<file>`, then `adapters/<id>/manifest.json`, written last."""
+
+MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchObject"})
+
+
+def connect(settings: S3Settings) -> Minio:
+    """A client with short time-outs, so that a store that is away shows at once."""
+    return Minio(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key.get_secret_value() or None,
+        secret_key=settings.s3_secret_key.get_secret_value() or None,
+        secure=settings.s3_secure,
+        region=settings.s3_region,
+        http_client=urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=2, read=60),
+            maxsize=16,
+            retries=urllib3.Retry(total=3, backoff_factor=0.1, status_forcelist=[500, 502, 503, 504]),
+        ),
+    )
+
+
+def ensure_bucket(client: Minio, bucket: str) -> None:
+    """Make the bucket if it is not there; safe to call from several processes at once."""
+    if client.bucket_exists(bucket_name=bucket):
+        return
+    try:
+        client.make_bucket(bucket_name=bucket)
+    except S3Error as error:
+        if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+            raise
+
+
+def read_object(client: Minio, bucket: str, key: str) -> bytes | None:
+    """A small object whole, or None when there is none."""
+    try:
+        reply: Any = client.get_object(bucket_name=bucket, object_name=key)
+    except S3Error as error:
+        if error.code in MISSING:
+            return None
+        raise
+    try:
+        return bytes(reply.read())
+    finally:
+        reply.close()
+        reply.release_conn()

@@ -1,0 +1,1 @@
+"""Logs, the same in every process."""

@@ -1,0 +1,1 @@
+"""What every FastAPI service shares: problem documents, slashes, health, request ids, the server."""

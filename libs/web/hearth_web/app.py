@@ -1,0 +1,58 @@
+"""Build a service's app with everything the services share, and run it."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from hearth_contracts.errors import Problem
+from hearth_telemetry.logs import configure_logging
+
+from hearth_web.errors import install_error_handlers
+from hearth_web.health import Check, health_routes
+from hearth_web.request_id import RequestIdMiddleware
+from hearth_web.slashes import SlashMiddleware
+
+log = logging.getLogger(__name__)
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Problem, "content": {"application/problem+json": {}}, "description": "what was wrong, and where"},
+    "5XX": {"model": Problem, "content": {"application/problem+json": {}}, "description": "a part is away"},
+}
+
+
+def build_app(
+    *,
+    title: str,
+    description: str,
+    checks: Mapping[str, Check],
+    unavailable: Mapping[type[Exception], str],
+    lifespan: Callable[[FastAPI], Any] | None = None,
+) -> FastAPI:
+    """An app without routes of its own.
+
+    `checks` are what /health/ready asks; `unavailable` maps exceptions of a dependency that is away to the name to
+    call it by in the 503. Swagger is the gateway's: services serve only /openapi.json.
+    """
+    app = FastAPI(
+        title=title,
+        description=description,
+        version="0.1.0",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=_PROBLEMS,
+        lifespan=lifespan,
+    )
+    app.include_router(health_routes(checks))
+    install_error_handlers(app, unavailable)
+    app.add_middleware(SlashMiddleware)
+    app.add_middleware(RequestIdMiddleware)
+    return app
+
+
+def serve(app: Any, *, service: str, host: str, port: int) -> None:
+    """Run until told to stop. Logs are JSON lines on standard output."""
+    configure_logging(service)
+    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, server_header=False)

@@ -1,0 +1,40 @@
+"""Each request has an id: the caller's `x-request-id` if it is well-formed, else a new one. It goes back and into logs."""
+
+import re
+from uuid import uuid4
+
+from hearth_telemetry.logs import request_id
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADER = "x-request-id"
+_WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def accept_request_id(given: str | None) -> str:
+    """The caller's id if it is harmless in a log line and a header, else a new one."""
+    return given if given and _WELL_FORMED.fullmatch(given) else uuid4().hex
+
+
+class RequestIdMiddleware:
+    """Set the id for the logs of this request, and answer with it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        current = accept_request_id(Headers(scope=scope).get(HEADER))
+        token = request_id.set(current)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[HEADER] = current
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            request_id.reset(token)
