@@ -27,6 +27,6 @@ class AdapterManifest(Frozen):
     finetune_id: str
     dataset_id: str
     dataset_sha256: str
-    license: str | None = Field(None, description="the base's licence, which the adapter inherits")
+    license: str | None = Field(default=None, description="the base's licence, which the adapter inherits")
     training: dict[str, Any] = Field(default_factory=dict, description="hyperparameters and final metrics")
     created_at: Timestamp

@@ -44,8 +44,10 @@ class DeployStatus(Deployed):
 
     job: Job
     state: DeploymentState
-    detail: str = Field("", description="what is being waited for, or what went wrong")
-    serving: Deployed | None = Field(None, description="what answers requests right now, where it differs or not")
+    detail: str = Field(default="", description="what is being waited for, or what went wrong")
+    serving: Deployed | None = Field(
+        default=None, description="what answers requests right now, where it differs or not"
+    )
 
 
 class DeploymentSpec(Frozen):
@@ -68,7 +70,7 @@ class NodeReport(Frozen):
     engine: Engine
     state: DeploymentState
     url: str = Field(description="where its engine answers, e.g. http://127.0.0.1:41234; empty while LOADING")
-    models: tuple[str, ...] = Field((), description="every model name the engine answers to")
+    models: tuple[str, ...] = Field(default=(), description="every model name the engine answers to")
     adapter_ids: tuple[str, ...] = ()
     model_id: str
     generation: int

@@ -13,14 +13,16 @@ from hearth_contracts.names import RecordId
 class Hyperparameters(Frozen):
     """How to train a LoRA adapter. Every field has a default that suits a small conversation set."""
 
-    n_epochs: int = Field(3, ge=1, le=1000, description="passes over the dataset; ignored where max_steps is set")
-    max_steps: int | None = Field(None, ge=1, description="optimizer steps; overrides n_epochs")
-    batch_size: int = Field(8, ge=1, le=4096, description="rows per optimizer step")
-    learning_rate: float = Field(2e-4, gt=0, le=1)
-    lora_rank: int = Field(16, ge=1, le=256)
-    lora_alpha: int = Field(32, ge=1, le=1024)
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
-    max_length: int = Field(1024, ge=8, description="tokens; longer rows are cut off at the end")
+    n_epochs: int = Field(
+        default=3, ge=1, le=1000, description="passes over the dataset; ignored where max_steps is set"
+    )
+    max_steps: int | None = Field(default=None, ge=1, description="optimizer steps; overrides n_epochs")
+    batch_size: int = Field(default=8, ge=1, le=4096, description="rows per optimizer step")
+    learning_rate: float = Field(default=2e-4, gt=0, le=1)
+    lora_rank: int = Field(default=16, ge=1, le=256)
+    lora_alpha: int = Field(default=32, ge=1, le=1024)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    max_length: int = Field(default=1024, ge=8, description="tokens; longer rows are cut off at the end")
     seed: int = 42
 
 

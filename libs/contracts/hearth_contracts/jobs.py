@@ -42,8 +42,8 @@ class Job(Frozen):
     kind: JobKind
     created_at: Timestamp
     finished_at: Timestamp | None = None
-    progress: float = Field(0.0, ge=0, le=1, description="share done in this attempt, 0 to 1")
-    stage: str = Field("queued", description="what is being done right now, in words")
-    eta_seconds: float | None = Field(None, description="estimated seconds left, where it can be told")
-    error: str | None = Field(None, description="for FAILED: what happened and what to do")
-    attempt: int = Field(0, ge=0, description="how many times a worker has begun it; also the fencing token")
+    progress: float = Field(default=0.0, ge=0, le=1, description="share done in this attempt, 0 to 1")
+    stage: str = Field(default="queued", description="what is being done right now, in words")
+    eta_seconds: float | None = Field(default=None, description="estimated seconds left, where it can be told")
+    error: str | None = Field(default=None, description="for FAILED: what happened and what to do")
+    attempt: int = Field(default=0, ge=0, description="how many times a worker has begun it; also the fencing token")

@@ -10,9 +10,9 @@ class ModelEntry(Frozen):
 
     model_id: str = Field(description="a base model's hub id, or an adapter's id")
     adapter: bool
-    base_model_id: str | None = Field(None, description="the base an adapter was trained on; null for a base")
+    base_model_id: str | None = Field(default=None, description="the base an adapter was trained on; null for a base")
     size_bytes: int | None = None
-    license: str | None = Field(None, description="as the model's card states it; null where it states none")
+    license: str | None = Field(default=None, description="as the model's card states it; null where it states none")
     created_at: Timestamp | None = None
 
 

@@ -66,9 +66,7 @@ class Attempt:
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{job_id[:8]}", daemon=True)
 
-    def report(
-        self, progress: float | None = None, stage: str | None = None, eta_seconds: float | None = None
-    ) -> None:
+    def report(self, progress: float | None = None, stage: str | None = None, eta_seconds: float | None = None) -> None:
         """Say how far the work is. Lost reports are no harm: Redis being away does not stop the work."""
         try:
             self.store.report(self.job_id, self.number, progress=progress, stage=stage, eta_seconds=eta_seconds)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from hearth_contracts.deploy import DeploymentSpec, Engine
 from hearth_contracts.jobs import Job, JobKind
@@ -10,6 +11,7 @@ from redis.client import Pipeline
 
 from hearth_jobs import keys
 from hearth_jobs.queues import INFERENCE_EMBEDDING, INFERENCE_LLM, Lane, enqueue
+from hearth_jobs.replies import fields_of, text
 from hearth_jobs.store import JobStore
 
 LLM_DEPLOYMENT = "default"
@@ -48,9 +50,9 @@ class DeploymentStore:
         """The record, or None when nothing was ever deployed under this name."""
         return _read(name, self.redis.hgetall(keys.deployment(name)))
 
-    def list(self) -> list[Deployment]:
+    def all(self) -> list[Deployment]:
         """All records, by name."""
-        names = sorted(name.decode() for name in self.redis.smembers(keys.DEPLOYMENTS))
+        names = sorted(text(name) for name in self.redis.smembers(keys.DEPLOYMENTS))
         return [record for record in map(self.get, names) if record is not None]
 
     def desire(
@@ -66,9 +68,7 @@ class DeploymentStore:
         def change(pipe: Pipeline) -> None:
             record = _read(name, pipe.hgetall(keys.deployment(name)))
             pipe.multi()
-            job = self.jobs.create(
-                pipe, kind=JobKind.DEPLOY, name=deploy_job_name(model_id, adapter_ids), subject=name
-            )
+            job = self.jobs.create(pipe, kind=JobKind.DEPLOY, name=deploy_job_name(model_id, adapter_ids), subject=name)
             spec = DeploymentSpec(
                 name=name,
                 engine=engine,
@@ -150,13 +150,12 @@ class DeploymentStore:
         return done[0]
 
 
-def _read(name: str, record: dict[bytes, bytes]) -> Deployment | None:
+def _read(name: str, reply: Any) -> Deployment | None:
+    record = fields_of(reply)
     if not record:
         return None
 
-    def spec(field: bytes) -> DeploymentSpec | None:
+    def spec(field: str) -> DeploymentSpec | None:
         return DeploymentSpec.model_validate_json(record[field]) if record.get(field) else None
 
-    return Deployment(
-        name, spec(b"desired"), spec(b"serving"), spec(b"latest"), record.get(b"failure", b"").decode()
-    )
+    return Deployment(name, spec("desired"), spec("serving"), spec("latest"), record.get("failure", ""))

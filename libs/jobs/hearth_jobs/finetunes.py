@@ -5,6 +5,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from hearth_jobs import keys
+from hearth_jobs.replies import text
 
 
 class FinetuneStore:
@@ -26,4 +27,4 @@ class FinetuneStore:
     def latest(self) -> Finetune | None:
         """The newest record, or None."""
         ids = self.redis.zrevrange(keys.FINETUNES, 0, 0)
-        return self.get(ids[0].decode()) if ids else None
+        return self.get(text(ids[0])) if ids else None

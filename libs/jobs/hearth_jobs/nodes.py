@@ -4,6 +4,7 @@ from hearth_contracts.deploy import NodeReport
 from redis import Redis
 
 from hearth_jobs import keys
+from hearth_jobs.replies import text
 
 NODE_LEASE_SECONDS = 6.0
 
@@ -34,7 +35,7 @@ class NodeRegistry:
 
     def live(self) -> list[NodeReport]:
         """The reports whose lease holds, by node id; forgets the names of nodes whose lease has ended."""
-        ids = sorted(node_id.decode() for node_id in self.redis.smembers(keys.NODES))
+        ids = sorted(text(node_id) for node_id in self.redis.smembers(keys.NODES))
         if not ids:
             return []
         found = []

@@ -14,6 +14,7 @@ from redis.client import Pipeline
 
 from hearth_jobs import keys
 from hearth_jobs.config import LEASE_SECONDS
+from hearth_jobs.replies import fields_of, text
 
 
 class JobMissing(Exception):
@@ -41,10 +42,6 @@ def _stamp(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 class JobStore:
     """Job records in Redis. Safe to share between threads.
 
@@ -54,43 +51,43 @@ class JobStore:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         script = files("hearth_jobs") / "lua"
-        self._claim = redis.register_script((script / "claim.lua").read_text())
-        self._write = redis.register_script((script / "write.lua").read_text())
-        self._interrupt = redis.register_script((script / "interrupt.lua").read_text())
-        self._expire = redis.register_script((script / "expire.lua").read_text())
+        self._claim = redis.register_script((script / "claim.lua").readtext())
+        self._write = redis.register_script((script / "write.lua").readtext())
+        self._interrupt = redis.register_script((script / "interrupt.lua").readtext())
+        self._expire = redis.register_script((script / "expire.lua").readtext())
 
     # -- reading ---------------------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> Job:
         """The job's record. Raises JobMissing."""
-        return self._job(job_id, self.redis.hgetall(keys.job(job_id)))
+        return self._job(job_id, fields_of(self.redis.hgetall(keys.job(job_id))))
 
     def subject(self, job_id: str) -> str:
         """What the job is about. Raises JobMissing."""
         value = self.redis.hget(keys.job(job_id), "subject")
         if value is None:
             raise JobMissing(job_id)
-        return _text(value)
+        return text(value)
 
-    def list(self) -> list[Job]:
+    def all(self) -> list[Job]:
         """All jobs, newest first."""
-        ids = [_text(i) for i in self.redis.zrevrange(keys.JOBS, 0, -1)]
+        ids = [text(i) for i in self.redis.zrevrange(keys.JOBS, 0, -1)]
         return self._many(ids)
 
     def active(self) -> list[Job]:
         """All jobs not yet over, in no order."""
-        return self._many([_text(i) for i in self.redis.zrange(keys.ACTIVE_JOBS, 0, -1)])
+        return self._many([text(i) for i in self.redis.zrange(keys.ACTIVE_JOBS, 0, -1)])
 
     def expired(self) -> list[Expired]:
         """The running jobs whose lease has ended, or that were given back and wait for another attempt."""
         seconds, micros = self.redis.time()
-        ids = [_text(i) for i in self.redis.zrangebyscore(keys.ACTIVE_JOBS, 0, seconds * 1000 + micros // 1000)]
+        ids = [text(i) for i in self.redis.zrangebyscore(keys.ACTIVE_JOBS, 0, seconds * 1000 + micros // 1000)]
         found = []
         for job_id in ids:
-            record = self.redis.hgetall(keys.job(job_id))
+            record = fields_of(self.redis.hgetall(keys.job(job_id)))
             job = self._job(job_id, record)
             if job.status is JobStatus.RUNNING:
-                found.append(Expired(job, _text(record[b"subject"]), _text(record.get(b"owner", b""))))
+                found.append(Expired(job, record["subject"], record.get("owner", "")))
         return found
 
     def _many(self, ids: Iterable[str]) -> list[Job]:
@@ -98,13 +95,13 @@ class JobStore:
         pipe = self.redis.pipeline(transaction=False)
         for job_id in ids:
             pipe.hgetall(keys.job(job_id))
-        return [self._job(job_id, record) for job_id, record in zip(ids, pipe.execute(), strict=True) if record]
+        records = [fields_of(reply) for reply in pipe.execute()]
+        return [self._job(job_id, record) for job_id, record in zip(ids, records, strict=True) if record]
 
     @staticmethod
-    def _job(job_id: str, record: dict[bytes, bytes]) -> Job:
-        if not record:
+    def _job(job_id: str, fields: dict[str, str]) -> Job:
+        if not fields:
             raise JobMissing(job_id)
-        fields = {key.decode(): value.decode() for key, value in record.items()}
         return Job.model_validate({name: fields[name] for name in Job.model_fields if name in fields})
 
     # -- creating and interrupting ---------------------------------------------------------------------------
@@ -112,10 +109,8 @@ class JobStore:
     def create(self, pipe: Pipeline, *, kind: JobKind, name: str, subject: str) -> Job:
         """Record a new job as part of the transaction `pipe`; it exists once the pipe is executed."""
         moment = now()
-        job = Job(
-            id=new_id(), name=name, kind=kind, status=JobStatus.CREATED, created_at=moment, started_at=moment
-        )
-        record = {
+        job = Job(id=new_id(), name=name, kind=kind, status=JobStatus.CREATED, created_at=moment, started_at=moment)
+        record: dict[Any, Any] = {
             "id": job.id,
             "name": name,
             "kind": kind.value,
@@ -149,12 +144,12 @@ class JobStore:
     def claim(self, job_id: str, owner: str, lease: float = LEASE_SECONDS) -> int:
         """Begin an attempt and return its number, the fencing token. Raises ClaimRefused, JobMissing."""
         reply = self._claim(keys=self._keys(job_id), args=[job_id, owner, int(lease * 1000), _stamp(now())])
-        outcome = _text(reply[0])
+        outcome = text(reply[0])
         if outcome == "claimed":
             return int(reply[1])
         if outcome == "missing":
             raise JobMissing(job_id)
-        raise ClaimRefused(f"job {job_id} is {outcome}: {_text(reply[1])}")
+        raise ClaimRefused(f"job {job_id} is {outcome}: {text(reply[1])}")
 
     def renew(self, job_id: str, attempt: int, lease: float = LEASE_SECONDS) -> bool:
         """Hold on to the lease. Returns whether an interrupt was asked for. Raises StaleAttempt."""
@@ -203,16 +198,22 @@ class JobStore:
         )
         if reply is None:
             return None
-        return JobStatus.RUNNING if _text(reply) == "RETRY" else JobStatus(_text(reply))
+        return JobStatus.RUNNING if text(reply) == "RETRY" else JobStatus(text(reply))
 
     def _put(
-        self, job_id: str, attempt: int, *, lease: str = "", status: str = "", fields: dict[str, str] | None = None
+        self,
+        job_id: str,
+        attempt: int,
+        *,
+        lease: str = "",
+        status: str = "",
+        fields: dict[str, str] | None = None,
     ) -> bool:
         pairs = [item for pair in (fields or {}).items() for item in pair]
         reply = self._write(keys=self._keys(job_id), args=[job_id, attempt, lease, status, _stamp(now()), *pairs])
-        if _text(reply[0]) == "stale":
-            raise StaleAttempt(f"job {job_id} is {_text(reply[1])} at attempt {_text(reply[2])}, not at {attempt}")
-        return _text(reply[1]) == "1"
+        if text(reply[0]) == "stale":
+            raise StaleAttempt(f"job {job_id} is {text(reply[1])} at attempt {text(reply[2])}, not at {attempt}")
+        return text(reply[1]) == "1"
 
     @staticmethod
     def _keys(job_id: str) -> list[str]:

@@ -46,7 +46,9 @@ def store_adapter(client: Minio, folder: Path, manifest: AdapterManifest) -> Non
     """Put the files, then the manifest: until that is there the adapter does not exist. Safe to repeat."""
     for file in manifest.files:
         client.fput_object(
-            bucket_name=ARTIFACTS, object_name=_key(manifest.adapter_id, file.name), file_path=str(folder / file.name)
+            bucket_name=ARTIFACTS,
+            object_name=_key(manifest.adapter_id, file.name),
+            file_path=str(folder / file.name),
         )
     body = manifest.model_dump_json(indent=2).encode()
     client.put_object(
@@ -91,7 +93,9 @@ def fetch_adapter(client: Minio, adapter_id: str, root: Path) -> Path:
         folder.mkdir()
         for file in manifest.files:
             client.fget_object(
-                bucket_name=ARTIFACTS, object_name=_key(adapter_id, file.name), file_path=str(folder / file.name)
+                bucket_name=ARTIFACTS,
+                object_name=_key(adapter_id, file.name),
+                file_path=str(folder / file.name),
             )
         if fault := _fault(folder, manifest):
             raise AdapterCorrupt(f"adapter {adapter_id!r}: {fault}; train it again or restore the object in S3")

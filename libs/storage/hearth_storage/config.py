@@ -11,11 +11,11 @@ class S3Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HEARTH_", frozen=True)
 
-    s3_endpoint: str = Field("127.0.0.1:8333", description="host:port of the S3 server")
-    s3_access_key: SecretStr = Field(SecretStr(""), description="its access key")
-    s3_secret_key: SecretStr = Field(SecretStr(""), description="its secret key")
-    s3_secure: bool = Field(False, description="speak TLS to it")
-    s3_region: str = Field("us-east-1", description="its region; naming it saves a request")
+    s3_endpoint: str = Field(default="127.0.0.1:8333", description="host:port of the S3 server")
+    s3_access_key: SecretStr = Field(default=SecretStr(""), description="its access key")
+    s3_secret_key: SecretStr = Field(default=SecretStr(""), description="its secret key")
+    s3_secure: bool = Field(default=False, description="speak TLS to it")
+    s3_region: str = Field(default="us-east-1", description="its region; naming it saves a request")
 
 
 class HomeSettings(BaseSettings):
@@ -23,7 +23,7 @@ class HomeSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HEARTH_", frozen=True)
 
-    home: Path = Field(Path(".hearth"), description="models, imports, adapters, runs, logs lie under it")
+    home: Path = Field(default=Path(".hearth"), description="models, imports, adapters, runs, logs lie under it")
 
     @property
     def models(self) -> Path:

@@ -17,7 +17,11 @@ from hearth_web.slashes import SlashMiddleware
 log = logging.getLogger(__name__)
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": Problem, "content": {"application/problem+json": {}}, "description": "what was wrong, and where"},
+    "4XX": {
+        "model": Problem,
+        "content": {"application/problem+json": {}},
+        "description": "what was wrong, and where",
+    },
     "5XX": {"model": Problem, "content": {"application/problem+json": {}}, "description": "a part is away"},
 }
 

@@ -28,7 +28,7 @@ def problem_response(
 
 
 def install_error_handlers(app: FastAPI, unavailable: Mapping[type[Exception], str]) -> None:
-    """Make every error of `app` a problem document; `unavailable` exceptions become a 503 with Retry-After."""
+    """Make every error of `app` a problem document; `unavailable` ones become a 503 with Retry-After."""
 
     @app.exception_handler(HearthError)
     async def known(_request: Request, error: HearthError) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Each request has an id: the caller's `x-request-id` if it is well-formed, else a new one. It goes back and into logs."""
+"""Each request has an id, in its answer and in the logs: the caller's `x-request-id` if well-formed, else a new one."""
 
 import re
 from uuid import uuid4

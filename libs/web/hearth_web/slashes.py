@@ -1,4 +1,4 @@
-"""Every path answers with and without its last slash, with no redirect, so that no body is lost on the way."""
+"""Every path answers with and without its last slash, with no redirect, so that no body is lost."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
