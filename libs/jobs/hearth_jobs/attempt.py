@@ -209,7 +209,7 @@ def with_attempt(store: JobStore, job_id: str, log_path: Path, body: Callable[[A
             except Exception as error:
                 attempt.log(traceback.format_exc())
                 log.exception("job %s failed in a way nobody foresaw", job_id)
-                words = f"unexpected {type(error).__name__}: {error}. The job's log has the details; this is a bug in Hearth"
+                words = f"unexpected {type(error).__name__}: {error}. This is a bug in Hearth; the job's log has the details"
                 store.finish(job_id, number, JobStatus.FAILED, words)
         except (LeaseLost, StaleAttempt) as stale:
             log.warning("attempt %d at job %s is no longer the current one: %s", number, job_id, stale)

@@ -51,10 +51,10 @@ class JobStore:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         script = files("hearth_jobs") / "lua"
-        self._claim = redis.register_script((script / "claim.lua").readtext())
-        self._write = redis.register_script((script / "write.lua").readtext())
-        self._interrupt = redis.register_script((script / "interrupt.lua").readtext())
-        self._expire = redis.register_script((script / "expire.lua").readtext())
+        self._claim = redis.register_script((script / "claim.lua").read_text())
+        self._write = redis.register_script((script / "write.lua").read_text())
+        self._interrupt = redis.register_script((script / "interrupt.lua").read_text())
+        self._expire = redis.register_script((script / "expire.lua").read_text())
 
     # -- reading ---------------------------------------------------------------------------------------------
 
