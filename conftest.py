@@ -1,0 +1,50 @@
+"""Fixtures that every test may use: real servers, started once a session, emptied for each test."""
+
+from collections.abc import Iterator
+
+import pytest
+from hearth_storage.config import S3Settings
+from hearth_storage.objects import ARTIFACTS, DATASETS, ensure_bucket
+from hearth_storage.objects import connect as connect_s3
+from minio import Minio
+from redis import Redis
+
+from tests.support.servers import s3_server, valkey
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A real Valkey server; use `redis` unless the test needs to keep what is in it."""
+    with valkey(tmp_path_factory.mktemp("valkey")) as client:
+        yield client
+
+
+@pytest.fixture
+def redis(redis_server: Redis) -> Redis:
+    """A client of an empty server."""
+    redis_server.flushall()
+    return redis_server
+
+
+@pytest.fixture
+def redis_url(redis: Redis) -> str:
+    """Where the empty server is."""
+    return f"redis://127.0.0.1:{redis.connection_pool.connection_kwargs['port']}/0"
+
+
+@pytest.fixture(scope="session")
+def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Settings]:
+    """A real S3 server (SeaweedFS)."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as settings:
+        yield settings
+
+
+@pytest.fixture
+def s3(s3_settings: S3Settings) -> Minio:
+    """A client of it, with Hearth's buckets, empty."""
+    client = connect_s3(s3_settings)
+    for bucket in (DATASETS, ARTIFACTS):
+        ensure_bucket(client, bucket)
+        for entry in client.list_objects(bucket_name=bucket, recursive=True):
+            client.remove_object(bucket_name=bucket, object_name=str(entry.object_name))
+    return client

@@ -1,0 +1,88 @@
+"""Desired and serving versions of a deployment, on a real server."""
+
+import pytest
+from hearth_contracts.deploy import DeploymentSpec, Engine
+from hearth_contracts.jobs import Job, JobStatus
+from hearth_jobs.deployments import DeploymentStore, deploy_job_name
+from hearth_jobs.queues import INFERENCE_LLM, waiting
+from hearth_jobs.store import JobStore
+from redis import Redis
+
+
+@pytest.fixture
+def store(redis: Redis) -> DeploymentStore:
+    return DeploymentStore(redis, JobStore(redis))
+
+
+def desire(store: DeploymentStore, model: str = "org/base", *adapters: str) -> tuple[DeploymentSpec, Job]:
+    return store.desire("default", engine=Engine.VLLM, model_id=model, adapter_ids=adapters, served_name="LLM")
+
+
+def test_a_deploy_records_the_spec_its_job_and_a_queue_item_together(store: DeploymentStore) -> None:
+    spec, job = desire(store, "org/base", "a", "b")
+    record = store.get("default")
+    assert record is not None
+    assert (record.desired, record.serving, record.latest) == (spec, None, spec)
+    assert store.jobs.get(job.id).name == "DEPLOY_org/base_adapters_a_b"
+    assert waiting(store.redis, INFERENCE_LLM) == {"default"}
+
+
+def test_a_base_alone_has_no_adapters_in_its_job_name() -> None:
+    assert deploy_job_name("org/base", ()) == "DEPLOY_org/base"
+
+
+def test_a_newer_version_has_a_higher_generation_and_kills_the_job_that_never_served(store: DeploymentStore) -> None:
+    first, old_job = desire(store)
+    second, _ = desire(store, "org/other")
+    assert second.generation == first.generation + 1
+    assert store.jobs.get(old_job.id).status is JobStatus.KILLED
+
+
+def test_the_job_of_what_serves_is_left_alone_while_a_newer_version_loads(store: DeploymentStore) -> None:
+    first, job = desire(store)
+    store.jobs.claim(job.id, "node")
+    assert store.settle(first)
+    desire(store, "org/other")
+    assert store.jobs.get(job.id).status is JobStatus.RUNNING
+
+
+def test_giving_up_a_version_goes_back_to_what_serves(store: DeploymentStore) -> None:
+    first, _ = desire(store)
+    store.settle(first)
+    second, _ = desire(store, "org/broken")
+    assert store.give_up(second, "weights are truncated")
+    record = store.get("default")
+    assert record is not None
+    assert (record.desired, record.latest, record.failure) == (first, second, "weights are truncated")
+
+
+def test_giving_up_what_serves_leaves_nothing_desired(store: DeploymentStore) -> None:
+    spec, _ = desire(store)
+    store.settle(spec)
+    assert store.give_up(spec, "it crashed 3 times")
+    record = store.get("default")
+    assert record is not None
+    assert (record.desired, record.serving) == (None, None)
+
+
+def test_a_node_cannot_settle_or_give_up_a_version_that_is_no_longer_desired(store: DeploymentStore) -> None:
+    first, _ = desire(store)
+    second, _ = desire(store, "org/other")
+    assert not store.settle(first)
+    assert not store.give_up(first, "late")
+    record = store.get("default")
+    assert record is not None
+    assert (record.desired, record.serving, record.failure) == (second, None, "")
+
+
+def test_undeploying_interrupts_the_job_and_desires_nothing(store: DeploymentStore) -> None:
+    spec, job = desire(store)
+    assert store.undeploy("default") == spec
+    record = store.get("default")
+    assert record is not None
+    assert record.desired is None
+    assert store.jobs.get(job.id).status is JobStatus.KILLED
+
+
+def test_undeploying_nothing_says_so(store: DeploymentStore) -> None:
+    assert store.undeploy("default") is None

