@@ -8,6 +8,7 @@ interrupt ends its processes and it raises Interrupted: KILLED. The worker is to
 back, and the job goes on when a worker is there again.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -24,7 +25,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hearth_jobs.config import GUARD_HEARTBEAT_SECONDS, RENEW_SECONDS
-from hearth_jobs.guard import guarded
+from hearth_jobs.guard import end, guarded
 from hearth_jobs.store import ClaimRefused, JobMissing, JobStore, StaleAttempt
 
 log = logging.getLogger(__name__)
@@ -119,13 +120,15 @@ class Attempt:
                     child.terminate()
                 assert child.stdout is not None
                 yield from child.stdout
-                code = child.wait()
+                child.wait()
             finally:
-                if child.poll() is None:
-                    child.terminate()
-                    child.wait()
+                code = end(child, grace)
                 with self._lock:
                     self._children.remove(child)
+                for pipe in (child.stdout, child.stdin):
+                    assert pipe is not None
+                    with contextlib.suppress(BrokenPipeError):  # a heartbeat that nobody read any more
+                        pipe.close()
         self.check()
         if code != 0:
             raise WorkFailed(f"the process ended with code {code}: {last_words(self.log_path)}")

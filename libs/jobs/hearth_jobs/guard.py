@@ -1,0 +1,177 @@
+"""Run a command so that nothing it started outlives the one who wanted it.
+
+    python -m hearth_jobs.guard [--grace SECONDS] [--heartbeat SECONDS] [--parent PID] -- COMMAND...
+
+The guard leads a new session, asks the kernel for SIGTERM when its parent dies, adopts whatever below it loses its
+parent, and starts COMMAND. It ends all of that when it is told to (SIGTERM, SIGINT), when its parent is gone, when
+its standard input ends or stays silent for `heartbeat` seconds (a parent that hangs), and when COMMAND ends:
+SIGTERM to COMMAND, `grace` seconds for it to finish, then SIGKILL to every process left. It exits with COMMAND's
+code (128 + n for a signal n) only after the last process is gone.
+
+If the guard itself is killed -9, the kernel kills COMMAND, and `end` or the guard's own guard the rest.
+
+Linux only: prctl(2), PR_SET_PDEATHSIG and PR_SET_CHILD_SUBREAPER; proc(5). Nothing but the standard library, since it
+starts with everything.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_POLL_SECONDS = 0.05
+
+DEFAULT_GRACE = 10.0
+
+
+def guarded(
+    command: Sequence[str], *, grace: float = DEFAULT_GRACE, heartbeat: float | None = None, **options: Any
+) -> "subprocess.Popen[Any]":
+    """Start `command` under a guard. `options` are Popen's; the process returned is the guard's.
+
+    With `heartbeat`, write a byte to its stdin more often than that. The parent-death signal is tied to the *thread*
+    that calls this: call it from one that lives as long as the command should.
+    """
+    # By its file, which needs no import path: the command's environment need not be ours.
+    arguments = [sys.executable, __file__, f"--grace={grace}", f"--parent={os.getpid()}"]
+    if heartbeat is not None:
+        arguments.append(f"--heartbeat={heartbeat}")
+        options["stdin"] = subprocess.PIPE
+    return subprocess.Popen([*arguments, "--", *command], **options)
+
+
+def end(process: "subprocess.Popen[Any]", grace: float = DEFAULT_GRACE) -> int:
+    """End a guarded command and prove that nothing of it is left. Returns the guard's exit code."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        code = process.wait(grace + 5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        code = process.wait()
+    with contextlib.suppress(ProcessLookupError):  # a guard that was killed -9 leaves its group to us
+        while True:
+            os.killpg(process.pid, signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Guard the command given after `--`; see the module's docstring."""
+    options = _parse(argv)
+    libc = ctypes.CDLL(None, use_errno=True)
+    parent = options.parent or os.getppid()
+    with contextlib.suppress(PermissionError):  # it leads a group already, as a supervisor's children may
+        os.setsid()
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    if os.getppid() != parent:  # it died before the first prctl
+        return 128 + signal.SIGTERM
+
+    told: list[int] = []
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: told.append(received))
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+
+    child = subprocess.Popen(
+        options.command,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+    )
+    _watch(child, told, wake_read, options.heartbeat)
+    _end_family(child, options.grace)
+    code = child.returncode
+    return code if code >= 0 else 128 - code
+
+
+def _watch(child: "subprocess.Popen[bytes]", told: list[int], wake: int, heartbeat: float | None) -> None:
+    """Return when the command has ended or is to be ended."""
+    heard = time.monotonic()
+    sources = [wake] if heartbeat is None else [wake, sys.stdin.fileno()]
+    while True:
+        _reap(child)
+        if child.returncode is not None or told:
+            return
+        left = None if heartbeat is None else heard + heartbeat - time.monotonic()
+        if left is not None and left <= 0:
+            return
+        ready, _, _ = select.select(sources, [], [], left)
+        for source in ready:
+            data = os.read(source, 4096)
+            if source != wake:
+                if not data:
+                    return
+                heard = time.monotonic()
+
+
+def _end_family(child: "subprocess.Popen[bytes]", grace: float) -> None:
+    """SIGTERM to the command, patience, then SIGKILL to all that is left, until nothing is."""
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        deadline = time.monotonic() + grace
+        while child.returncode is None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            _reap(child)
+    while True:
+        _reap(child)
+        left = list(descendants(os.getpid()))
+        if not left and child.returncode is not None:
+            return
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_POLL_SECONDS)
+
+
+def _reap(child: "subprocess.Popen[bytes]") -> None:
+    """Collect every child that has ended, adopted ones too; note the command's own code."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            if pid == child.pid:
+                child.returncode = os.waitstatus_to_exitcode(status)
+
+
+def descendants(root: int) -> Iterator[int]:
+    """The ids of all living processes below `root`, as /proc tells them."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
+                    state, parent = file.read().rpartition(")")[2].split()[:2]
+                if state != "Z":
+                    children.setdefault(int(parent), []).append(int(entry))
+    unseen = [root]
+    while unseen:
+        for pid in children.get(unseen.pop(), []):
+            unseen.append(pid)
+            yield pid
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="guard", description="run a command so that nothing of it outlives its owner")
+    parser.add_argument("--grace", type=float, default=DEFAULT_GRACE, help="seconds between SIGTERM and SIGKILL")
+    parser.add_argument("--heartbeat", type=float, help="end all when standard input is silent for so many seconds")
+    parser.add_argument("--parent", type=int, help="the process id of the one who starts it")
+    parser.add_argument("command", nargs="+")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

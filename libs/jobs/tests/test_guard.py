@@ -1,0 +1,142 @@
+"""No process outlives its owner, however the owner, the guard or the command ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from hearth_jobs.guard import end, guarded
+from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
+
+PYTHON = sys.executable
+
+
+@retry(retry=retry_if_result(lambda held: not held), stop=stop_after_delay(10), wait=wait_fixed(0.02))
+def eventually(condition: Callable[[], bool]) -> bool:
+    return condition()
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> list[str]:
+    """A command that has a child, and a grandchild in a session of its own whose parent has gone."""
+    script = tmp_path / "family.py"
+    script.write_text(
+        textwrap.dedent("""
+        import os, pathlib, subprocess, sys, time
+        here = pathlib.Path(__file__).parent
+        sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+        child = subprocess.Popen(sleeper)
+        if os.fork() == 0:
+            orphan = subprocess.Popen(sleeper, start_new_session=True)
+            (here / "orphan").write_text(str(orphan.pid))
+            os._exit(0)
+        os.wait()
+        (here / "pids.tmp").write_text(f"{os.getpid()} {child.pid} {(here / 'orphan').read_text()}")
+        (here / "pids.tmp").rename(here / "pids")
+        time.sleep(600)
+        """)
+    )
+    return [PYTHON, str(script)]
+
+
+def pids(tmp_path: Path) -> list[int]:
+    eventually((tmp_path / "pids").exists)
+    found = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(found) == 3
+    assert all(alive(pid) for pid in found)
+    return found
+
+
+def all_gone(found: list[int]) -> bool:
+    return not any(alive(pid) for pid in found)
+
+
+def test_the_commands_exit_code_and_output_come_through() -> None:
+    process = guarded([PYTHON, "-c", "print('hello'); raise SystemExit(7)"], stdout=subprocess.PIPE, text=True)
+    assert process.communicate() == ("hello\n", None)
+    assert process.returncode == 7
+
+
+def test_a_command_killed_by_a_signal_is_told_from_one_that_ended() -> None:
+    process = guarded([PYTHON, "-c", "import os; os.kill(os.getpid(), 9)"])
+    assert process.wait(10) == 128 + signal.SIGKILL
+
+
+def test_ending_it_ends_the_orphan_in_another_session_too(family: list[str], tmp_path: Path) -> None:
+    process = guarded(family, grace=2)
+    found = pids(tmp_path)
+    assert end(process, grace=2) == 128 + signal.SIGTERM
+    assert all_gone(found)
+
+
+def test_a_command_that_ignores_the_request_is_killed_after_the_grace() -> None:
+    code = "import signal; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
+    process = guarded([PYTHON, "-c", code], grace=0.2, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert end(process, grace=0.2) == 128 + signal.SIGKILL
+    process.stdout.close()
+
+
+def test_what_the_command_leaves_behind_is_killed_when_it_ends(family: list[str], tmp_path: Path) -> None:
+    process = guarded(family)
+    found = pids(tmp_path)
+    os.kill(found[0], signal.SIGKILL)
+    process.wait(10)
+    assert all_gone(found)
+
+
+def test_a_killed_guard_takes_the_command_along_and_end_takes_the_rest(family: list[str], tmp_path: Path) -> None:
+    process = guarded(family)
+    command, child, orphan = pids(tmp_path)
+    process.kill()
+    process.wait(10)
+    eventually(lambda: not alive(command))
+    end(process)
+    eventually(lambda: not alive(child))
+    psutil.Process(orphan).kill()  # in a session of its own and with no guard left: only an outer guard could know it
+
+
+def test_a_killed_guard_under_a_guard_leaves_nothing(family: list[str], tmp_path: Path) -> None:
+    inner = [PYTHON, "-c", "import sys; from hearth_jobs.guard import *; guarded(sys.argv[1:]).wait()", *family]
+    outer = guarded(inner)
+    found = pids(tmp_path)
+    (guard,) = (
+        p for p in psutil.Process(outer.pid).children(recursive=True) if p.pid == psutil.Process(found[0]).ppid()
+    )
+    guard.kill()
+    outer.wait(10)
+    assert all_gone(found)
+
+
+def test_everything_ends_when_the_owner_is_killed(family: list[str], tmp_path: Path) -> None:
+    code = "import sys; from hearth_jobs.guard import *; guarded(sys.argv[1:], grace=1).wait()"
+    owner = subprocess.Popen([PYTHON, "-c", code, *family])
+    found = pids(tmp_path)
+    owner.kill()
+    owner.wait()
+    eventually(lambda: all_gone(found))
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_silent_or_closed_heartbeat_ends_everything(family: list[str], tmp_path: Path, silent: bool) -> None:
+    process = guarded(family, heartbeat=1.5 if silent else 600, grace=1)
+    assert process.stdin is not None
+    for _ in range(3):
+        process.stdin.write(b".")
+        process.stdin.flush()
+    found = pids(tmp_path)
+    if not silent:
+        process.stdin.close()
+    process.wait(10)
+    assert all_gone(found)
+    process.stdin.close()
