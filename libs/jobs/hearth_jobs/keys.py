@@ -6,6 +6,7 @@ FINETUNES = "hearth:finetunes"
 DEPLOYMENTS = "hearth:deployments"
 NODES = "hearth:nodes"
 WAKE = "hearth:wake"
+EMBEDDING_ASKED = "hearth:embedding-asked"
 
 
 def job(job_id: str) -> str:

@@ -113,3 +113,10 @@ def _fault(folder: Path, manifest: AdapterManifest) -> str:
         if path.stat().st_size != file.bytes or sha256_of(path) != file.sha256:
             return f"{file.name} is not what its manifest says"
     return ""
+
+
+def delete_adapter(client: Minio, adapter_id: str) -> None:
+    """Remove an adapter: first its manifest, so that it stops existing at once, then its files."""
+    client.remove_object(bucket_name=ARTIFACTS, object_name=_key(adapter_id, MANIFEST))
+    for entry in client.list_objects(bucket_name=ARTIFACTS, prefix=f"adapters/{adapter_id}/"):
+        client.remove_object(bucket_name=ARTIFACTS, object_name=str(entry.object_name))

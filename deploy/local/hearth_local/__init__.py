@@ -1,0 +1,1 @@
+"""Hearth on one machine without Docker: environments, supervisor, demo."""

@@ -1,0 +1,145 @@
+"""The programs of a platform, in the order they start: how each is run, and when it is ready."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from hearth_storage.config import S3Settings
+from hearth_storage.objects import connect as connect_s3
+from pydantic import SecretStr
+from redis import Redis
+from rq import Worker
+
+from hearth_local.config import Config, Secrets, valkey_binary
+from hearth_local.paths import env_python, light_binary
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a program's command and check are made from."""
+
+    config: Config
+    secrets: Secrets
+
+    def redis(self) -> Redis:
+        """A client of the platform's Redis."""
+        password, port = self.secrets.redis_password, self.config.ports["redis"]
+        return Redis(port=port, password=password, socket_timeout=2)
+
+
+@dataclass(frozen=True)
+class Program:
+    """One process under the supervisor."""
+
+    name: str
+    command: Callable[[Context], list[str]]
+    ready: Callable[[Context], bool]  # may raise: not ready
+    port: str | None = None  # the name of the port it listens on, where there is one
+    env: dict[str, str] = field(default_factory=dict)
+    stop_seconds: int = 10  # between asking it to stop and killing it
+
+
+def _module(name: str) -> Callable[[Context], list[str]]:
+    return lambda _context: [sys.executable, "-m", name]
+
+
+def _answers(port: str) -> Callable[[Context], bool]:
+    def check(context: Context) -> bool:
+        url = f"http://127.0.0.1:{context.config.ports[port]}/health/ready"
+        return httpx.get(url, timeout=3, trust_env=False).status_code == 200
+
+    return check
+
+
+def _works(name: str) -> Callable[[Context], bool]:
+    """Whether an RQ worker of this name has registered."""
+
+    def check(context: Context) -> bool:
+        with context.redis() as redis:
+            return any(worker.name.startswith(f"{name}@") for worker in Worker.all(connection=redis))
+
+    return check
+
+
+def _valkey(context: Context) -> list[str]:
+    folder = context.config.home / "valkey"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f"port {context.config.ports['redis']}",
+        "bind 127.0.0.1",
+        f"dir {json.dumps(str(folder))}",
+        "appendonly yes",
+        "appendfsync everysec",
+        'save ""',
+        "maxmemory-policy noeviction",
+        f"requirepass {context.secrets.redis_password}",
+    ]
+    return [valkey_binary(), str(write_private(context.config.run / "valkey.conf", "\n".join(lines) + "\n"))]
+
+
+def _pings(context: Context) -> bool:
+    with context.redis() as redis:
+        return bool(redis.ping())
+
+
+def _s3(context: Context) -> list[str]:
+    config, ports = context.config, context.config.ports
+    folder = config.home / "s3"
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = {"accessKey": context.secrets.s3_access_key, "secretKey": context.secrets.s3_secret_key}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    identities = {"identities": [{"name": "hearth", "credentials": [keys], "actions": actions}]}
+    return [
+        light_binary("weed"), f"-logdir={config.logs}", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        "-s3", f"-s3.port={ports['s3']}", f"-s3.port.grpc={ports['s3 s3.grpc']}",
+        f"-s3.config={write_private(config.run / 's3.json', json.dumps(identities))}",
+        "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.allowDeleteBucketNotEmpty=false",
+        f"-master.port={ports['s3 master']}", f"-master.port.grpc={ports['s3 master.grpc']}",
+        f"-volume.port={ports['s3 volume']}", f"-volume.port.grpc={ports['s3 volume.grpc']}",
+        f"-filer.port={ports['s3 filer']}", f"-filer.port.grpc={ports['s3 filer.grpc']}",
+        "-volume.max=0", "-master.volumeSizeLimitMB=1024", "-master.telemetry=false",
+        # or a restart after a kill takes 17 s
+        "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms",
+    ]  # fmt: skip
+
+
+def _lists_buckets(context: Context) -> bool:
+    client = connect_s3(
+        S3Settings(
+            s3_endpoint=f"127.0.0.1:{context.config.ports['s3']}",
+            s3_access_key=SecretStr(context.secrets.s3_access_key),
+            s3_secret_key=SecretStr(context.secrets.s3_secret_key),
+        )
+    )
+    client.list_buckets()
+    return True
+
+
+def write_private(path: Path, text: str) -> Path:
+    """Write a file that only its owner may read, since it holds a password."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text)
+    return path
+
+
+def _node(name: str, engine: str) -> Program:
+    env = {"HEARTH_ENGINE": engine, "HEARTH_ENGINE_PYTHON": str(env_python(engine))}
+    return Program(name, _module("hearth_inference"), _works(name), env=env, stop_seconds=40)
+
+
+PROGRAMS = (
+    Program("valkey", _valkey, _pings, port="redis"),
+    Program("s3", _s3, _lists_buckets, port="s3"),
+    Program("management", _module("hearth_management"), _answers("management"), port="management"),
+    Program("downloads", _module("hearth_management.downloads"), _works("downloads"), stop_seconds=20),
+    Program("dataset", _module("hearth_dataset"), _answers("dataset"), port="dataset"),
+    Program("training", _module("hearth_training"), _works("training"), stop_seconds=90),
+    _node("inference-embedding", "infinity"),
+    _node("inference-llm", "vllm"),
+    Program("gateway", _module("hearth_gateway"), _answers("gateway"), port="gateway"),
+)

@@ -1,0 +1,69 @@
+"""supervisord: its configuration, and talking to it over its unix socket."""
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+from xmlrpc.client import ServerProxy
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from hearth_local.config import Config, process_environment
+from hearth_local.programs import Context, Program, write_private
+
+LOG_BYTES = 20 * 2**20
+
+
+def socket_path(config: Config) -> str:
+    """Where supervisord listens."""
+    return str(config.run / "supervisor.sock")
+
+
+def rpc(config: Config) -> Any:
+    """supervisord's XML-RPC interface, namespace `supervisor`. Raises OSError at use when nobody listens."""
+    transport = SupervisorTransport(serverurl=f"unix://{socket_path(config)}")
+    return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def configuration(context: Context, programs: Sequence[Program]) -> str:
+    """supervisord.conf. Nothing starts by itself: `up` starts one after the other and waits for each.
+
+    Every command runs under the guard, so that killing supervisord, too, ends everything.
+    """
+    config = context.config
+    text = (
+        f"[unix_http_server]\nfile={socket_path(config)}\nchmod=0600\n\n"
+        f"[supervisord]\nlogfile={config.logs}/supervisor.log\npidfile={config.run}/supervisor.pid\n"
+        f"directory={config.home}\nnodaemon=true\nloglevel=info\n\n"
+        "[rpcinterface:supervisor]\n"
+        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
+    )
+    for program in programs:
+        guard = [sys.executable, "-m", "hearth_jobs.guard", f"--grace={program.stop_seconds}", "--"]
+        command = shlex.join([*guard, *program.command(context)])
+        env = ",".join(f'{name}="{_escaped(value)}"' for name, value in program.env.items())
+        text += (
+            f"\n[program:{program.name}]\ncommand={_escaped(command)}\n"
+            f"autostart=false\nautorestart=true\nstartsecs=1\nstartretries=30\n"
+            f"stopwaitsecs={program.stop_seconds + 10}\n"
+            f"stdout_logfile={config.log_of(program.name)}\nredirect_stderr=true\n"
+            f"stdout_logfile_maxbytes={LOG_BYTES}\nstdout_logfile_backups=2\n"
+        ) + (f"environment={env}\n" if env else "")
+    return text
+
+
+def spawn(context: Context, programs: Sequence[Program]) -> "subprocess.Popen[bytes]":
+    """Start supervisord in a session of its own; it outlives this process."""
+    config = context.config
+    path = write_private(config.run / "supervisord.conf", configuration(context, programs))
+    environment = process_environment(config, context.secrets)
+    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)]
+    with (config.logs / "supervisord.out").open("ab") as out:
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )

@@ -1,0 +1,1 @@
+"""Conversations in S3: validated while they stream."""

@@ -1,0 +1,1 @@
+"""The only public port: control plane and token plane."""

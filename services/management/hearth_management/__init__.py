@@ -1,0 +1,1 @@
+"""Models, deployments, jobs and fine-tunes: validates, records, enqueues."""

@@ -1,0 +1,39 @@
+"""Build the management service: its routes, and the reconciler that runs beside them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from hearth_storage.objects import ARTIFACTS, DATASETS, ensure_bucket
+from hearth_web.app import build_app
+from redis.exceptions import RedisError
+from urllib3.exceptions import HTTPError
+
+from hearth_management.api.routes import routes
+from hearth_management.reconciler import Reconciler
+from hearth_management.services import Services
+
+
+def management_app(services: Services) -> FastAPI:
+    """The app. The reconciler lives as long as it does."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        reconciler = Reconciler(services)
+        reconciler.start()
+        yield
+        reconciler.stop()
+
+    def check_s3() -> None:
+        for bucket in (ARTIFACTS, DATASETS):
+            ensure_bucket(services.s3, bucket)
+
+    app = build_app(
+        title="Hearth management",
+        description="Models, deployments, jobs and fine-tunes.",
+        checks={"redis": services.redis.ping, "s3": check_s3},
+        unavailable={RedisError: "Redis", HTTPError: "the S3 server"},
+        lifespan=lifespan,
+    )
+    app.include_router(routes(services))
+    return app

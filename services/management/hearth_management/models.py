@@ -1,0 +1,133 @@
+"""Models: what there is, adding more, taking some away."""
+
+import json
+from pathlib import Path
+
+from hearth_contracts.errors import Conflict, Invalid, NotFound
+from hearth_contracts.jobs import Job, JobKind
+from hearth_contracts.models import ImportRequest, ModelEntry
+from hearth_contracts.names import is_adapter_id, is_model_id
+from hearth_jobs.queues import DOWNLOADS, enqueue
+from hearth_storage.adapters import delete_adapter, list_manifests, read_manifest
+from hearth_storage.model_store import StoredModel, delete_model, find_model, list_models, snapshot_path
+
+from hearth_management.services import Services
+
+GENERATIVE = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+
+
+def entries(services: Services) -> list[ModelEntry]:
+    """Every base model and adapter."""
+    bases = [
+        ModelEntry(
+            model_id=model.model_id,
+            adapter=False,
+            size_bytes=model.size_bytes,
+            license=model.license,
+            created_at=model.created_at,
+        )
+        for model in list_models(services.home.models)
+    ]
+    adapters = [
+        ModelEntry(
+            model_id=manifest.adapter_id,
+            adapter=True,
+            base_model_id=manifest.base_model_id,
+            size_bytes=sum(file.bytes for file in manifest.files),
+            license=manifest.license,
+            created_at=manifest.created_at,
+        )
+        for manifest in list_manifests(services.s3)
+    ]
+    return [*bases, *adapters]
+
+
+def finetunable(services: Services) -> list[ModelEntry]:
+    """The base models that generate text, and so can be trained and deployed as LLM."""
+    store = services.home.models
+    generative = {model.model_id for model in list_models(store) if is_generative(snapshot_path(store, model))}
+    return [entry for entry in entries(services) if entry.model_id in generative]
+
+
+def is_generative(folder: Path) -> bool:
+    """Whether a model's config.json names an architecture that generates text."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return any(name.endswith(GENERATIVE) for name in config.get("architectures") or [])
+
+
+def require_base(services: Services, model_id: str) -> StoredModel:
+    """A base model that generates text. Raises NotFound or Invalid, saying what there is."""
+    model = find_model(services.home.models, model_id)
+    if model is None:
+        there = ", ".join(found.model_id for found in list_models(services.home.models)) or "none"
+        raise NotFound(f"there is no base model {model_id!r}; there are: {there}. Add one with POST /v1/models/add/")
+    if not is_generative(snapshot_path(services.home.models, model)):
+        raise Invalid(f"{model_id!r} does not generate text, so it can neither be fine-tuned nor deployed as LLM")
+    return model
+
+
+def add(services: Services, model_id: str) -> Job:
+    """Begin a download from the hub. Raises Invalid, Conflict."""
+    if not is_model_id(model_id):
+        raise Invalid(f"{model_id!r} is not a model id: it is written `name` or `organisation/name`, as on the hub")
+    _refuse_twice(services, model_id)
+    return _begin(services, JobKind.DOWNLOAD, f"DOWNLOAD_{model_id}", {"model_id": model_id})
+
+
+def add_from_folder(services: Services, request: ImportRequest) -> Job:
+    """Begin an import from the import directory. Raises Invalid, NotFound, Conflict."""
+    if not is_model_id(request.model_id):
+        raise Invalid(f"{request.model_id!r} is not a model id: it is written `name` or `organisation/name`")
+    folders = {path.name: path for path in services.home.imports.glob("[!.]*") if path.is_dir()}
+    folder = folders.get(request.folder)  # a look-up by name: no path is made of what the user sent
+    if folder is None:
+        there = ", ".join(sorted(folders)) or "none"
+        raise NotFound(f"there is no folder {request.folder!r} in {services.home.imports}; there are: {there}")
+    if folder.resolve().parent != services.home.imports.resolve():
+        raise Invalid(f"{request.folder!r} is a link that leads out of {services.home.imports}; put the files there")
+    if not (folder / "config.json").is_file():
+        raise Invalid(f"{request.folder!r} has no config.json: it is not a model in Hugging Face's format")
+    if not any(folder.glob("*.safetensors")):
+        raise Invalid(f"{request.folder!r} has no *.safetensors weights; other formats can run code and are not loaded")
+    _refuse_twice(services, request.model_id)
+    subject = {"model_id": request.model_id, "folder": request.folder}
+    return _begin(services, JobKind.IMPORT, f"IMPORT_{request.model_id}", subject)
+
+
+def remove(services: Services, model_id: str) -> None:
+    """Delete a base model or an adapter. Raises NotFound, Conflict."""
+    for record in services.deployments.all():
+        for spec in (record.desired, record.serving):
+            if spec is not None and model_id in (spec.model_id, *spec.adapter_ids):
+                raise Conflict(f"{model_id!r} is deployed; undeploy it first")
+    for job in services.jobs.active():
+        finetune = services.finetunes.get(services.jobs.subject(job.id)) if job.kind is JobKind.FINETUNE else None
+        if finetune is not None and finetune.model_id == model_id:
+            raise Conflict(f"{model_id!r} is being fine-tuned by job {job.id}; interrupt that first")
+    if find_model(services.home.models, model_id) is not None:
+        delete_model(services.home.models, model_id)
+    elif is_adapter_id(model_id) and read_manifest(services.s3, model_id) is not None:
+        delete_adapter(services.s3, model_id)
+    else:
+        raise NotFound(f"there is no model {model_id!r}")
+
+
+def _refuse_twice(services: Services, model_id: str) -> None:
+    if find_model(services.home.models, model_id) is not None:
+        raise Conflict(f"{model_id!r} is there already")
+    for job in services.jobs.active():
+        if job.kind in (JobKind.DOWNLOAD, JobKind.IMPORT):
+            subject = json.loads(services.jobs.subject(job.id))
+            if subject["model_id"] == model_id:
+                raise Conflict(f"{model_id!r} is being added by job {job.id}")
+
+
+def _begin(services: Services, kind: JobKind, name: str, subject: dict[str, str]) -> Job:
+    pipe = services.redis.pipeline(transaction=True)
+    job = services.jobs.create(pipe, kind=kind, name=name, subject=json.dumps(subject))
+    enqueue(services.redis, DOWNLOADS, job.id, pipe=pipe)
+    pipe.execute()
+    return job

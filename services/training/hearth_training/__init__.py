@@ -1,0 +1,1 @@
+"""The training worker: runs the trainer and stores its adapter."""
