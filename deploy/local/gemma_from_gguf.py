@@ -5,7 +5,7 @@ Runs in the *training* environment (transformers, gguf), started by `hearth_loca
     .envs/training/bin/python deploy/local/gemma_from_gguf.py PACKAGES OUT
 
 PACKAGES is the folder the packages of `models.lock` were installed into; OUT must not exist. Each step is announced as
-a line of JSON, `{"fraction": 0.4, "message": "..."}`. About 536 MB are written: bfloat16 weights, dequantised from
+a line of JSON, `{"fraction": 0.4, "message": "..."}`. About 570 MB are written: bfloat16 weights, dequantised from
 4 bits (Q4_K_M), so a little less exact than Google's own.
 """
 
