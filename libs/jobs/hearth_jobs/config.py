@@ -10,7 +10,7 @@ class RedisSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HEARTH_", frozen=True)
 
     redis_url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:8379/0"), description="Redis or Valkey, with its password if it has one"
+        default=SecretStr("redis://127.0.0.1:8379/0"), description="Redis or Valkey, with its password if it has one"
     )
 
 

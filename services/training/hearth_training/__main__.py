@@ -1,0 +1,17 @@
+"""`python -m hearth_training`: take fine-tune jobs until told to stop."""
+
+from hearth_jobs.config import RedisSettings
+from hearth_jobs.connection import connect
+from hearth_jobs.queues import TRAINING
+from hearth_jobs.worker import work
+from hearth_telemetry.logs import configure_logging
+
+
+def main() -> None:
+    """Run the worker."""
+    configure_logging("training")
+    work(connect(RedisSettings()), TRAINING.queue, "training")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""The training worker's settings, from HEARTH_* variables."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class TrainingSettings(BaseSettings):
+    """What the worker is set to."""
+
+    model_config = SettingsConfigDict(env_prefix="HEARTH_", frozen=True)
+
+    trainer_python: Path = Field(
+        default=Path(".envs/training/bin/python"), description="the Python of the environment that holds TRL and PEFT"
+    )
+    trainer_grace: float = Field(
+        default=60.0, description="seconds a run has to finish its step and save a checkpoint when it is to stop"
+    )
