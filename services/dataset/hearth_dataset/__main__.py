@@ -1,0 +1,19 @@
+"""`python -m hearth_dataset`: serve until told to stop."""
+
+from hearth_storage.config import S3Settings
+from hearth_storage.objects import connect
+from hearth_web.app import serve
+
+from hearth_dataset.app import dataset_app
+from hearth_dataset.config import DatasetSettings
+
+
+def main() -> None:
+    """Read the settings and run."""
+    settings = DatasetSettings()
+    app = dataset_app(connect(S3Settings()), settings)
+    serve(app, service="dataset", host=settings.dataset_host, port=settings.dataset_port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The file of a multipart/form-data body (RFC 7578), piece by piece as it arrives; nothing is kept."""
+
+import re
+import unicodedata
+
+from hearth_contracts.errors import BadRequest, Invalid
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+FIELD = "file"
+LONGEST_NAME = 255
+
+
+class FilePart:
+    """Feed it the body; take the file's bytes from `taken`."""
+
+    def __init__(self, content_type: str) -> None:
+        kind, options = parse_options_header(content_type)
+        if kind != b"multipart/form-data" or b"boundary" not in options:
+            raise Invalid("the body must be multipart/form-data with a field `file`, e.g. curl -F 'file=@train.jsonl'")
+        self.name: str | None = None  # the file's name, once its part has begun
+        self.taken: list[bytes] = []
+        self._inside = False
+        self._header = b""
+        self._value = b""
+        self._ended = False
+        self._parser = MultipartParser(
+            options[b"boundary"],
+            {
+                "on_part_begin": self._part_begins,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_ends,
+                "on_part_data": self._part_data,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Parse some of the body. Raises BadRequest."""
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise BadRequest(f"the multipart body cannot be read: {error}") from error
+
+    def finish(self) -> str:
+        """The file's name. Raises BadRequest for a body cut short, Invalid for one without a file."""
+        if not self._ended:
+            raise BadRequest("the multipart body ends before its closing boundary; send it again")
+        if self.name is None:
+            raise Invalid(f"the form has no file in the field `{FIELD}`")
+        return self.name
+
+    def _part_begins(self) -> None:
+        self._inside = False
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_ends(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            _, options = parse_options_header(self._value)
+            if options.get(b"name") == FIELD.encode() and self.name is None:
+                self.name = safe_name(options.get(b"filename", b"").decode("utf-8", "replace"))
+                self._inside = True
+        self._header = self._value = b""
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._inside:
+            self.taken.append(data[start:end])
+
+    def _end(self) -> None:
+        self._ended = True
+
+
+def safe_name(given: str) -> str:
+    """A file's name as it may be shown and sent in a header: its last part, without control characters."""
+    last = re.split(r"[/\\]", given)[-1]
+    kept = "".join(char for char in last if unicodedata.category(char)[0] != "C").strip()
+    return kept[:LONGEST_NAME] if kept not in ("", ".", "..") else "dataset.jsonl"
