@@ -1,0 +1,100 @@
+"""The gateway's one ASGI app: it looks at the path and hands over to the token plane, the control plane or the docs."""
+
+import logging
+
+from hearth_jobs.deployments import DeploymentStore
+from hearth_jobs.store import JobStore
+from hearth_web.errors import problem_response
+from redis import Redis
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from hearth_gateway.config import GatewaySettings
+from hearth_gateway.control import ControlPlane
+from hearth_gateway.docs import Docs
+from hearth_gateway.replies import error_body, send_json
+from hearth_gateway.routing import Router, RouteWatcher
+from hearth_gateway.tokens import ENGINE_FOR, TokenPlane
+from hearth_gateway.upstream import Upstream
+
+log = logging.getLogger(__name__)
+
+PUBLIC = "/api/v1/"
+OPENAI = "/v1/"
+
+
+class Gateway:
+    """The app. What needs the event loop is made when the server starts it."""
+
+    def __init__(self, settings: GatewaySettings, redis: Redis) -> None:
+        self.settings = settings
+        self.router = Router()
+        self.watcher = RouteWatcher(redis, DeploymentStore(redis, JobStore(redis)), self.router)
+        self.tokens: TokenPlane
+        self.control: ControlPlane
+        self.docs: Docs
+        self.upstream: Upstream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self.upstream = Upstream(self.settings.connect_timeout)
+        self.tokens = TokenPlane(self.router, self.upstream, self.settings.max_body_bytes)
+        self.control = ControlPlane(self.settings)
+        self.docs = Docs(self.settings, self.control.http)
+        self.watcher.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self.watcher.stop()
+        await self.control.close()
+        await self.upstream.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        prefix = next((each for each in (PUBLIC, OPENAI) if path.startswith(each)), None)
+        if prefix is None:
+            response = await self._page(path.rstrip("/"), scope)
+            await response(scope, receive, send)
+            return
+        method, rest = scope["method"], path[len(prefix) :].rstrip("/")
+        if rest in ENGINE_FOR:
+            if method == "POST":
+                await self.tokens.forward(rest, scope, receive, send)
+            else:
+                await send_json(send, 405, error_body(405, f"{path} takes POST"), [(b"allow", b"POST")])
+        elif rest == "models" and method == "GET" and (prefix == OPENAI or not path.endswith("/")):
+            await self.tokens.list_models(scope, send)
+        elif rest.startswith("models/") and method == "GET":
+            await self.tokens.show_model(rest.removeprefix("models/"), scope, send)
+        elif prefix == PUBLIC:
+            request = Request(scope, receive)
+            response = await self.control.forward(rest, request)
+            await response(scope, receive, send)
+        else:
+            await send_json(send, 404, error_body(404, f"there is no {method} {path}", code="not_found"))
+
+    async def _page(self, path: str, scope: Scope) -> Response:
+        """Everything that is not the API itself."""
+        if scope["method"] not in ("GET", "HEAD"):
+            return problem_response(404, f"there is no {scope['method']} {path or '/'}; see /api/docs/")
+        root = scope.get("root_path", "")
+        if path == "":
+            return RedirectResponse(f"{root}/api/docs/", 307)
+        if path == "/health/live":
+            return JSONResponse({"status": "ok"})
+        if path == "/health/ready":
+            ready = self.router.loaded
+            return JSONResponse({"status": "ok" if ready else "waiting for Redis"}, 200 if ready else 503)
+        if path == "/api/openapi.json":
+            return await self.docs.document()
+        if path == "/api/docs":
+            return self.docs.page(root)
+        asset = self.docs.asset(path.removeprefix("/api/docs/")) if path.startswith("/api/docs/") else None
+        return asset or problem_response(404, f"there is no {path}; see /api/docs/ for what there is")

@@ -1,0 +1,131 @@
+"""Which engine answers to which model name. The truth is the nodes' leases; this is what was last read of it."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hearth_contracts.deploy import DeploymentState, Engine
+from hearth_jobs import keys
+from hearth_jobs.deployments import DeploymentStore
+from hearth_jobs.nodes import NodeRegistry
+from redis import Redis
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 1.0
+SHUN_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Route:
+    """A model name, and the engines that answer to it."""
+
+    engine: Engine
+    urls: tuple[str, ...]
+    base: str | None  # the base's id where the name is an adapter's, else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """All routes at one moment."""
+
+    ready: dict[str, Route] = field(default_factory=dict)
+    expected: frozenset[str] = frozenset()  # names that are desired, ready or not
+
+
+class Router:
+    """Routes in memory, read by the event loop without a lock: the table is replaced whole."""
+
+    def __init__(self) -> None:
+        self.table = Table()
+        self.loaded = False
+        self._outstanding: Counter[str] = Counter()
+        self._shunned: dict[str, float] = {}
+
+    def replace(self, table: Table) -> None:
+        """Take a newer table."""
+        self.table = table
+        self.loaded = True
+
+    def choices(self, route: Route) -> list[str]:
+        """Engines to try, the one with the fewest outstanding requests first; those that refused lately last."""
+        now = time.monotonic()
+        return sorted(route.urls, key=lambda url: (self._shunned.get(url, 0) > now, self._outstanding[url]))
+
+    def begin(self, url: str) -> None:
+        """A request goes to this engine."""
+        self._outstanding[url] += 1
+
+    def end(self, url: str) -> None:
+        """It is over, however it ended."""
+        self._outstanding[url] -= 1
+        if not self._outstanding[url]:
+            del self._outstanding[url]
+
+    def shun(self, url: str) -> None:
+        """This engine refused a connection: try others first for a while."""
+        self._shunned[url] = time.monotonic() + SHUN_SECONDS
+
+
+def read_table(redis: Redis, deployments: DeploymentStore) -> Table:
+    """The routes as Redis has them now."""
+    urls: dict[str, list[str]] = {}
+    about: dict[str, tuple[Engine, str | None]] = {}
+    for node in NodeRegistry(redis).live():
+        if node.state is DeploymentState.READY:
+            for name in node.models:
+                urls.setdefault(name, []).append(node.url)
+                about[name] = (node.engine, node.model_id if name in node.adapter_ids else None)
+    expected = {
+        name
+        for record in deployments.all()
+        for spec in (record.desired, record.serving)
+        if spec is not None
+        for name in (spec.served_name, spec.model_id, *spec.adapter_ids)
+    }
+    ready = {name: Route(about[name][0], tuple(found), about[name][1]) for name, found in urls.items()}
+    return Table(ready, frozenset(expected))
+
+
+class RouteWatcher:
+    """Keeps a router up to date, in a thread: once a second, and at once when something changed.
+
+    While Redis is away the last known routes stay.
+    """
+
+    def __init__(self, redis: Redis, deployments: DeploymentStore, router: Router) -> None:
+        self.redis = redis
+        self.deployments = deployments
+        self.router = router
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="routes", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and wait for it."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        away = False
+        while not self._over.is_set():
+            try:
+                with self.redis.pubsub(ignore_subscribe_messages=True) as wakes:
+                    wakes.subscribe(keys.WAKE)
+                    while not self._over.is_set():
+                        self.router.replace(read_table(self.redis, self.deployments))
+                        if away:
+                            log.info("Redis is back; routes are fresh again")
+                            away = False
+                        wakes.get_message(timeout=REFRESH_SECONDS)
+            except (RedisError, OSError) as error:
+                if not away:
+                    log.warning("Redis is away; the last known routes stay in use: %s", error)
+                    away = True
+                self._over.wait(REFRESH_SECONDS)
