@@ -1,0 +1,127 @@
+"""What must go on while the node's main thread is busy: leases, the node's report, the guards' heartbeat."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from hearth_contracts.deploy import NodeReport
+from hearth_jobs.config import RENEW_SECONDS
+from hearth_jobs.nodes import NodeRegistry
+from hearth_jobs.store import JobStore, StaleAttempt
+from redis.exceptions import RedisError
+
+from hearth_inference.process import EngineProcess
+
+log = logging.getLogger(__name__)
+
+_PERIOD_SECONDS = RENEW_SECONDS / 2
+
+
+class Keeper:
+    """Keeps jobs, engines and the report alive until told otherwise.
+
+    Two threads, so that a Redis that hangs does not starve the guards and with them the engines.
+    """
+
+    def __init__(self, jobs: JobStore, nodes: NodeRegistry) -> None:
+        self._jobs = jobs
+        self._nodes = nodes
+        self._held: dict[str, int] = {}
+        self._interrupted: set[str] = set()
+        self._engines: list[EngineProcess] = []
+        self._report: NodeReport | None = None
+        self._lock = threading.Lock()
+        self._report_lock = threading.Lock()  # held while talking to Redis, so never together with the other
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(step,), name=name, daemon=True)
+            for name, step in (("leases", self._renew), ("guards", self._feed))
+        ]
+
+    def __enter__(self) -> "Keeper":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(5)
+
+    def hold(self, job_id: str, attempt: int) -> None:
+        """Renew this job's lease from now on."""
+        with self._lock:
+            self._held[job_id] = attempt
+
+    def let_go(self, job_id: str) -> int | None:
+        """Renew it no more. Returns the attempt, or None when it was not held any more."""
+        with self._lock:
+            self._interrupted.discard(job_id)
+            return self._held.pop(job_id, None)
+
+    def held(self) -> dict[str, int]:
+        """The attempts that are held, by job."""
+        with self._lock:
+            return dict(self._held)
+
+    def interrupted(self) -> set[str]:
+        """The jobs held that somebody asked to end."""
+        with self._lock:
+            return self._interrupted & self._held.keys()
+
+    def watch(self, engine: EngineProcess) -> None:
+        """Feed this engine's guard from now on."""
+        with self._lock:
+            self._engines.append(engine)
+
+    def forget(self, engine: EngineProcess) -> None:
+        """Feed it no more."""
+        with self._lock:
+            self._engines.remove(engine)
+
+    def report(self, report: NodeReport) -> None:
+        """Say this of the node, at once and from now on. Raises RedisError."""
+        with self._report_lock:
+            changed = report != self._report
+            self._report = report
+            if changed:
+                self._nodes.report(report)
+
+    def withdraw(self) -> None:
+        """Say nothing of the node any more. Raises RedisError."""
+        with self._report_lock:
+            if self._report is not None:
+                node_id, self._report = self._report.node_id, None
+                self._nodes.withdraw(node_id)
+
+    def _repeat(self, step: Callable[[], None]) -> None:
+        while not self._over.wait(_PERIOD_SECONDS):
+            try:
+                step()
+            except RedisError as error:
+                log.warning("leases not renewed, Redis is away; the engine goes on: %s", error)
+            except Exception:
+                log.exception("the keeper stumbled; it goes on")
+
+    def _feed(self) -> None:
+        with self._lock:
+            engines = list(self._engines)
+        for engine in engines:
+            engine.feed()
+
+    def _renew(self) -> None:
+        for job_id, attempt in self.held().items():
+            try:
+                interrupted = self._jobs.renew(job_id, attempt)
+            except StaleAttempt as stale:
+                with self._lock:
+                    lost = self._held.get(job_id) == attempt and self._held.pop(job_id)
+                if lost:
+                    log.warning("lost a lease: %s", stale)
+                continue
+            if interrupted:
+                with self._lock:
+                    self._interrupted.add(job_id)
+        with self._report_lock:  # or a report that was withdrawn meanwhile would come back
+            if self._report is not None:
+                self._nodes.report(self._report)

@@ -1,0 +1,65 @@
+"""What a node does next: one pure function of what is desired and what runs here."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hearth_contracts.deploy import DeploymentSpec
+
+
+class Phase(StrEnum):
+    """Where an engine process stands."""
+
+    STARTING = "STARTING"  # it runs and does not answer yet
+    ANSWERS = "ANSWERS"  # its health check is good
+    DEAD = "DEAD"  # it has ended, or hangs
+
+
+@dataclass(frozen=True)
+class View:
+    """An engine process, as far as planning goes."""
+
+    spec: DeploymentSpec  # the version it was started for or last changed to
+    phase: Phase
+
+
+class Step(StrEnum):
+    """What to do next."""
+
+    NOTHING = "NOTHING"
+    LEAVE = "LEAVE"  # stop what runs here, if anything does, and end: nothing is desired
+    START = "START"  # begin to start an engine for what is desired
+    STOP_FIRST = "STOP_FIRST"  # stop the engine that serves, since both do not fit
+    PROMOTE = "PROMOTE"  # the new engine answers: adapters, warm-up, switch
+    SWAP = "SWAP"  # same base: load and unload adapters in the engine that serves
+    DISCARD = "DISCARD"  # stop the new engine: something else is desired by now
+    BURY = "BURY"  # the engine that served is dead
+    FAILED = "FAILED"  # the new engine is dead
+
+
+def same_base(one: DeploymentSpec, other: DeploymentSpec) -> bool:
+    """Whether one engine process can serve both versions."""
+    return (one.engine, one.model_id, one.served_name) == (other.engine, other.model_id, other.served_name)
+
+
+def plan(desired: DeploymentSpec | None, serving: View | None, coming: View | None, *, room: bool) -> Step:
+    """The next step of a node.
+
+    `serving` is the engine whose address is in the node's report, `coming` one that is being started; `room` says
+    whether an engine for what is desired fits beside the one that serves. Steps are small: after each the node looks
+    at the record again.
+    """
+    if desired is None:
+        return Step.LEAVE
+    if serving is not None and serving.phase is Phase.DEAD:
+        return Step.BURY
+    if coming is not None:
+        if not same_base(coming.spec, desired) or (serving is not None and same_base(serving.spec, desired)):
+            return Step.DISCARD
+        return {Phase.DEAD: Step.FAILED, Phase.ANSWERS: Step.PROMOTE, Phase.STARTING: Step.NOTHING}[coming.phase]
+    if serving is None:
+        return Step.START
+    if serving.spec == desired:
+        return Step.NOTHING
+    if same_base(serving.spec, desired):
+        return Step.SWAP
+    return Step.START if room else Step.STOP_FIRST
