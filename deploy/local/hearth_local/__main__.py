@@ -10,7 +10,7 @@ from rich.table import Table
 
 from hearth_local.checks import CannotStart
 from hearth_local.platform import Platform
-from hearth_local.usage import gib
+from hearth_local.text import gib
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 console = Console(highlight=False)

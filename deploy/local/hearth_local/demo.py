@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +15,7 @@ from rich.json import JSON
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from hearth_local.checks import CannotStart
 from hearth_local.demo_model import DemoModel, choose_model
 from hearth_local.paths import CHECKOUT
 from hearth_local.platform import Platform
@@ -176,7 +176,7 @@ def show_answers(base: str, adapter: str) -> None:
     console.print(Columns(panels))
 
 
-def show_way_on(url: str, adapter_note: str) -> None:
+def show_way_on(url: str) -> None:
     """What to do next."""
     console.print(
         f"\n[bold]Go on:[/] [cyan]make up[/] starts the platform again, with what was deployed; then\n"
@@ -184,7 +184,7 @@ def show_way_on(url: str, adapter_note: str) -> None:
         f"  curl {url}/api/v1/models/\n"
         f"  curl {url}/api/v1/deploy/status/\n"
         f"  curl {url}/api/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-        f"    -d '{json.dumps(_chat('Compressa-LLM', 'Hello!'))}'\n{adapter_note}"
+        f"    -d '{json.dumps(_chat('Compressa-LLM', 'Hello!'))}'"
     )
 
 
@@ -192,17 +192,17 @@ def main() -> int:
     """Run the demo on a platform of its own, or on the one that is up."""
     began = float(os.environ.get("HEARTH_DEMO_BEGAN", time.time()))
     platform = Platform.from_environment()
-    home: Path = platform.home
+    home = platform.home
     model = choose_model(home, console)
     console.print(f"[bold]{model.model_id}[/]: {model.why}\n  licence: {model.license}")
     was_up = platform.is_up()
-    with UsageMeter(home) as meter:
+    with UsageMeter(platform) as meter:
         try:
             if not was_up:
                 platform.start(console)
             with httpx.Client(base_url=platform.url, timeout=120) as http:
                 base, adapter = main_job(Api(http), model)
-        except (DemoFailed, httpx.HTTPError) as failure:
+        except (CannotStart, DemoFailed, httpx.HTTPError) as failure:
             console.print(f"[bold red]The demo failed:[/] {failure}\n  logs: {home / 'logs'}")
             return 1
         except KeyboardInterrupt:
@@ -212,7 +212,7 @@ def main() -> int:
             if not was_up:
                 platform.stop(console)
     show_answers(base, adapter)
-    show_way_on(platform.url, "")
+    show_way_on(platform.url)
     console.print(f"\n{meter.summary(time.time() - began)}")
     return 0
 

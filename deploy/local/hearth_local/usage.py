@@ -3,18 +3,18 @@
 import threading
 from pathlib import Path
 
-import psutil
-
 from hearth_local.paths import envs_folder
+from hearth_local.platform import Platform
+from hearth_local.text import gib
 
 SAMPLE_SECONDS = 1.0
 
 
 class UsageMeter:
-    """Samples, once a second, the memory of this process's session: its children and those of the supervisor."""
+    """Samples the platform's memory once a second."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
         self.peak_bytes = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
@@ -29,27 +29,15 @@ class UsageMeter:
 
     def _sample(self) -> None:
         while not self._over.wait(SAMPLE_SECONDS):
-            self.peak_bytes = max(self.peak_bytes, memory_of(self.home))
+            self.peak_bytes = max(self.peak_bytes, self.platform.memory_bytes())
 
     def summary(self, seconds: float) -> str:
         """One line for people: total time, peak memory, disk."""
-        data, environments = folder_bytes(self.home), folder_bytes(envs_folder())
+        data, environments = folder_bytes(self.platform.home), folder_bytes(envs_folder())
         return (
             f"[bold]Total time[/] {seconds / 60:.1f} min, [bold]peak memory[/] {gib(self.peak_bytes)}, "
-            f"[bold]disk[/] {gib(data)} data ({self.home}) + {gib(environments)} environments"
+            f"[bold]disk[/] {gib(data)} data ({self.platform.home}) + {gib(environments)} environments"
         )
-
-
-def memory_of(home: Path) -> int:
-    """Bytes of memory of every process that works for the platform in `home` (proportional set size)."""
-    total = 0
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("HEARTH_HOME") == str(home):
-                total += process.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue  # it has ended, or is somebody else's
-    return total
 
 
 def folder_bytes(folder: Path) -> int:
@@ -65,8 +53,3 @@ def folder_bytes(folder: Path) -> int:
             seen.add((status.st_dev, status.st_ino))
             total += status.st_blocks * 512
     return total
-
-
-def gib(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 2**30:.1f} GiB"

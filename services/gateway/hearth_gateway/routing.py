@@ -116,7 +116,7 @@ class RouteWatcher:
         away = False
         while not self._over.is_set():
             try:
-                with self.redis.pubsub(ignore_subscribe_messages=True) as wakes:
+                with self.redis.pubsub(ignore_subscribe_messages=True) as wakes:  # type: ignore[no-untyped-call]
                     wakes.subscribe(keys.WAKE)
                     while not self._over.is_set():
                         self.router.replace(read_table(self.redis, self.deployments))
