@@ -29,9 +29,7 @@ class InferenceSettings(BaseSettings):
         default=4096, ge=16, description="longest context in tokens; a model with a shorter one keeps its own"
     )
     max_loras: int = Field(default=4, ge=1, description="adapters that one batch may use at once")
-    max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = Field(
-        default=64, description="the highest LoRA rank that can be deployed"
-    )
+    max_lora_rank: int = Field(default=64, ge=1, le=256, description="the highest LoRA rank that can be deployed")
     cpu_kv_cache_gib: int = Field(default=1, ge=1, description="memory for the key-value cache on a CPU, GiB")
     cpu_threads: str = Field(
         default="", description="cores for vLLM on a CPU, e.g. `0-7`; empty: all of a few, or vLLM's own choice of many"

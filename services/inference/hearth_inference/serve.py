@@ -70,7 +70,8 @@ def _loop(node: Node, redis: Redis, stopping: threading.Event) -> None:
                 try:
                     goes_on = node.tick()
                     if goes_on:
-                        wakes.subscribe(keys.WAKE)
+                        if not wakes.subscribed:  # once: each subscription is answered, which would wake us
+                            wakes.subscribe(keys.WAKE)
                         wakes.get_message(timeout=_PERIOD_SECONDS)
                 except RedisError as error:
                     log.warning("Redis is away; what is served goes on: %s", error)

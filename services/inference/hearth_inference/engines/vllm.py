@@ -14,6 +14,7 @@ from hearth_inference.engines.base import GIB, checked, clean_environment, weigh
 
 _RUNNING = re.compile(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _FEW_CORES = 4
+_RANKS = (1, 8, 16, 32, 64, 128, 256)
 _CPU_PROCESSES_BYTES = 3 * GIB
 """What its three processes take on a CPU before any weights: measured 2.9 GiB."""
 
@@ -32,7 +33,7 @@ class VllmDriver:
             str(settings.engine_python), "-m", "vllm.entrypoints.cli.main", "serve", str(model),
             "--served-model-name", spec.served_name, spec.model_id,
             "--host", "127.0.0.1", "--port", str(port),
-            "--enable-lora", "--max-loras", str(settings.max_loras), "--max-lora-rank", str(settings.max_lora_rank),
+            "--enable-lora", "--max-loras", str(settings.max_loras), "--max-lora-rank", str(_rank(settings)),
             "--max-model-len", str(min(settings.max_model_len, context_length(model) or settings.max_model_len)),
             "--disable-uvicorn-access-log",
         ]  # fmt: skip
@@ -90,6 +91,11 @@ def context_length(model: Path) -> int | None:
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     found = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
     return int(found) if found else None
+
+
+def _rank(settings: InferenceSettings) -> int:
+    """The lowest limit that vLLM knows and that lets the settings' rank in."""
+    return next(rank for rank in _RANKS if rank >= settings.max_lora_rank)
 
 
 def _threads(cores: set[int]) -> str:
