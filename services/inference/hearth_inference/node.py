@@ -1,19 +1,15 @@
 """The node: carries out, one small step at a time, what `plan` says."""
 
-import contextlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from hearth_contracts.deploy import DeploymentSpec, DeploymentState, NodeReport
 from hearth_contracts.jobs import JobStatus
 from hearth_jobs.attempt import WorkFailed
-from hearth_jobs.config import LEASE_SECONDS
 from hearth_jobs.deployments import Deployment, DeploymentStore
-from hearth_jobs.store import ClaimRefused, JobMissing, JobStore, StaleAttempt
 from hearth_storage.config import HomeSettings
 from hearth_storage.model_store import find_model, snapshot_path
 from minio import Minio
@@ -22,6 +18,7 @@ from redis.exceptions import RedisError
 from hearth_inference.adapters import fetch_all
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines.base import EngineDriver, EngineRefused
+from hearth_inference.holdings import Holdings
 from hearth_inference.keeper import Keeper
 from hearth_inference.memory import available_bytes
 from hearth_inference.plan import Phase, Step, View, plan, same_base
@@ -29,7 +26,6 @@ from hearth_inference.process import EngineProcess
 
 log = logging.getLogger(__name__)
 
-_CLAIM_PATIENCE_SECONDS = LEASE_SECONDS + 5
 _STABLE_SECONDS = 300.0
 _MAX_BACKOFF_SECONDS = 60.0
 
@@ -43,116 +39,42 @@ class Node:
     home: HomeSettings
     driver: EngineDriver
     deployments: DeploymentStore
-    jobs: JobStore
     s3: Minio
     keeper: Keeper
-    node_id: str
-    served_elsewhere: Callable[[], bool]
+    holdings: Holdings
     serving: EngineProcess | None = None
     coming: EngineProcess | None = None
     failures: int = 0  # in a row
     not_before: float = 0.0  # no new start until then (monotonic)
-    waiting_since: float | None = None  # for a claim
     detail: str = ""
-    served: set[str] = field(default_factory=set)  # jobs whose version has answered requests
 
     def tick(self) -> bool:
         """One step. False when the node has nothing more to do here. Raises RedisError when Redis is away."""
-        record = self._heed_interrupts(self.deployments.get(self.name))
+        record = self.holdings.heed_interrupts(self.deployments.get(self.name))
         desired = record.desired if record and record.desired else None
         if desired is not None and desired.engine is not self.settings.engine:
             desired = None
         if desired is not None and record is not None:
             if desired.job_id not in self.keeper.held():
-                return self._claim(desired)
-            self.waiting_since = None
-            self._hold_serving(record)
+                return self.holdings.claim(desired)
+            self.holdings.waiting_since = None
+            self.holdings.hold_serving(record)
         serving, coming = self._view(self.serving), self._view(self.coming)
         room = self._room(desired, serving)
         step = plan(desired, serving, coming, room=room)
         if desired is None or step is Step.LEAVE:
             return False
         self._take(step, desired, record)
-        self._end_orphans(self.deployments.get(self.name))
+        self.holdings.end_orphans(self.deployments.get(self.name), self._running())
         self._report(desired)
         return True
 
-    # -- jobs ------------------------------------------------------------------------------------------------
-
-    def _heed_interrupts(self, record: Deployment | None) -> Deployment | None:
-        """A DEPLOY job that was interrupted, by whatever way, takes its version off what is desired."""
-        if record is None or record.desired is None or record.desired.job_id not in self.keeper.interrupted():
-            return record
-        if record.serving is None or record.serving.generation == record.desired.generation:
-            self.deployments.undeploy(self.name)
-        else:
-            self.deployments.give_up(record.desired, "interrupted")
-        return self.deployments.get(self.name)
-
-    def _claim(self, desired: DeploymentSpec) -> bool:
-        """Try to become the one who carries this version. False when somebody else is."""
-        self.waiting_since = self.waiting_since or time.monotonic()
-        try:
-            self.keeper.hold(desired.job_id, self.jobs.claim(desired.job_id, self.node_id))
-            return True
-        except JobMissing:
-            self.deployments.give_up(desired, "its job is not there any more; deploy again")
-            return True
-        except ClaimRefused as refusal:
-            if (status := self.jobs.get(desired.job_id).status).is_over:
-                self.deployments.give_up(desired, f"its job is {status}; deploy again")
-                return True
-            # a dead node's claim ends with its lease; a living one's does not
-            goes_on = time.monotonic() - self.waiting_since < _CLAIM_PATIENCE_SECONDS and not self.served_elsewhere()
-            if not goes_on:
-                log.info("left to another node: %s", refusal)
-            return goes_on
-
-    def _hold_serving(self, record: Deployment) -> None:
-        """Keep the job of the version that serves, or served before a restart: it is not over until replaced."""
-        if record.serving is None:
-            return
-        self.served.add(record.serving.job_id)
-        if record.serving.job_id not in self.keeper.held():
-            with contextlib.suppress(ClaimRefused, JobMissing):  # over, or its dead holder's lease has not ended yet
-                self.keeper.hold(record.serving.job_id, self.jobs.claim(record.serving.job_id, self.node_id))
-
-    def _end_orphans(self, record: Deployment | None) -> None:
-        """End the jobs whose version is neither desired nor served: FINISHED if it ever served, else KILLED."""
-        specs = [record.desired, record.serving] if record and record.desired else []
-        engines = [engine.spec for engine in (self.serving, self.coming) if engine is not None]
-        wanted = {spec.job_id for spec in (*specs, *engines) if spec is not None}
-        for job_id in self.keeper.held().keys() - wanted:
-            replaced = job_id in self.served and bool(specs)
-            self._finish(job_id, JobStatus.FINISHED if replaced else JobStatus.KILLED)
-
-    def _finish(self, job_id: str, status: JobStatus, words: str | None = None) -> None:
-        attempt = self.keeper.held().get(job_id)
-        if attempt is None:
-            return
-        try:
-            self.jobs.finish(job_id, attempt, status, words)
-        except StaleAttempt as stale:
-            log.warning("job %s was not ended here: %s", job_id, stale)
-        self.keeper.let_go(job_id)
-        self._note(job_id, f"{status}: {words}" if words else str(status))
-
     def _stage(self, spec: DeploymentSpec, stage: str, progress: float) -> None:
         self.detail = stage
-        self._note(spec.job_id, stage)
-        attempt = self.keeper.held().get(spec.job_id)
-        if attempt is not None:
-            try:
-                self.jobs.report(spec.job_id, attempt, stage=stage, progress=progress)
-            except StaleAttempt:
-                self.keeper.let_go(spec.job_id)
+        self.holdings.stage(spec, stage, progress)
 
-    def _note(self, job_id: str, line: str) -> None:
-        log.info("%s: job %s: %s", self.name, job_id, line)
-        path = self.home.job_log(job_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as out:
-            out.write(line + "\n")
+    def _running(self) -> list[DeploymentSpec]:
+        return [engine.spec for engine in (self.serving, self.coming) if engine is not None]
 
     # -- steps -----------------------------------------------------------------------------------------------
 
@@ -232,7 +154,7 @@ class Node:
         """This version answers requests from now on: tell the routes first."""
         self._stage(spec, "serving", 1.0)
         self.detail = ""
-        self.served.add(spec.job_id)
+        self.holdings.served.add(spec.job_id)
         self._report(spec)
 
     def _bury(self, desired: DeploymentSpec, record: Deployment | None) -> None:
@@ -257,7 +179,7 @@ class Node:
         if proven:
             words = f"failed {self.failures + 1} times in a row, the last time: {words}"
         self.failures, self.not_before = 0, 0.0
-        self._finish(desired.job_id, JobStatus.FAILED, words)
+        self.holdings.finish(desired.job_id, JobStatus.FAILED, words)
         self.deployments.give_up(desired, words)
 
     # -- engines ---------------------------------------------------------------------------------------------
@@ -308,7 +230,7 @@ class Node:
         spec = engine.spec if engine is not None else desired
         self.keeper.report(
             NodeReport(
-                node_id=self.node_id,
+                node_id=self.holdings.node_id,
                 deployment=self.name,
                 engine=spec.engine,
                 state=answers,
@@ -329,7 +251,7 @@ class Node:
         try:
             record = self.deployments.get(self.name)
             if record is not None and record.desired is not None and record.desired.job_id in self.keeper.held():
-                self._finish(record.desired.job_id, JobStatus.FAILED, words)
+                self.holdings.finish(record.desired.job_id, JobStatus.FAILED, words)
                 self.deployments.give_up(record.desired, words)
         except RedisError:
             log.warning("Redis is away: not recorded that the deployment failed")
@@ -346,12 +268,7 @@ class Node:
         self._stopped(old, drain=True)
         try:
             self.keeper.withdraw()
-            self._end_orphans(self.deployments.get(self.name))
-            for job_id in self.keeper.held():
-                attempt = self.keeper.let_go(job_id)
-                if attempt is not None:
-                    self.jobs.release(job_id, attempt, "waiting for an inference node: its worker was stopped")
-        except StaleAttempt as stale:
-            log.warning("not given back: %s", stale)
+            self.holdings.end_orphans(self.deployments.get(self.name), self._running())
+            self.holdings.release_all()
         except RedisError:
             log.warning("Redis is away: the jobs held here go on when their leases end")

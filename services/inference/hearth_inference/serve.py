@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines import driver_for
+from hearth_inference.holdings import Holdings
 from hearth_inference.keeper import Keeper
 from hearth_inference.node import Node
 
@@ -45,17 +46,25 @@ def run(deployment_name: str) -> None:
         log.info("deployment %s is served by %s already", deployment_name, other)
         return
     with Keeper(jobs, nodes) as keeper:
-        node = Node(
+        home, deployments = HomeSettings(), DeploymentStore(redis, jobs)
+        holdings = Holdings(
             name=deployment_name,
-            settings=settings,
-            home=HomeSettings(),
-            driver=driver_for(settings),
-            deployments=DeploymentStore(redis, jobs),
+            home=home,
+            deployments=deployments,
             jobs=jobs,
-            s3=connect_s3(S3Settings()),
             keeper=keeper,
             node_id=owner_name(),
             served_elsewhere=lambda: served_by(nodes, deployment_name) is not None,
+        )
+        node = Node(
+            name=deployment_name,
+            settings=settings,
+            home=home,
+            driver=driver_for(settings),
+            deployments=deployments,
+            s3=connect_s3(S3Settings()),
+            keeper=keeper,
+            holdings=holdings,
         )
         _loop(node, redis, stopping)
 

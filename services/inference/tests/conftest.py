@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 import psutil
@@ -41,13 +41,12 @@ import sys, torch
 from pathlib import Path
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
-base, out, seed = sys.argv[1:]
-torch.manual_seed(int(seed))
-model = get_peft_model(
-    AutoModelForCausalLM.from_pretrained(base),
-    LoraConfig(r=8, lora_alpha=64, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"], init_lora_weights=False),
-)
-model.save_pretrained(out)
+base, *outs = sys.argv[1:]
+names = ["q_proj", "v_proj", "o_proj", "down_proj"]
+for seed, out in enumerate(outs):
+    torch.manual_seed(seed)
+    config = LoraConfig(r=8, lora_alpha=64, target_modules=names, init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(out)
 """
 
 
@@ -174,18 +173,19 @@ def place(tmp_path_factory: pytest.TempPathFactory, s3_settings: S3Settings) -> 
         yield Place(redis, s3_settings, HomeSettings(home=folder / "home"))
 
 
-def add_adapter(place: Place, base: Path, base_id: str, adapter_id: str, seed: int) -> None:
-    """Make a LoRA adapter with random weights and store it."""
-    folder = place.home.home / "made" / adapter_id
-    script("training", "-c", _LORA, str(base), str(folder), str(seed))
-    manifest = AdapterManifest(
-        adapter_id=adapter_id, base_model_id=base_id, base_revision="main", rank=8, target_modules=("q_proj", "v_proj"),
-        files=describe(folder), finetune_id="", dataset_id="", dataset_sha256="", created_at=now(),
-    )  # fmt: skip
-    store_adapter(connect_s3(place.s3_settings), folder, manifest)
+def add_adapters(place: Place, base: Path, base_id: str, *adapter_ids: str) -> None:
+    """Make LoRA adapters with random weights, each different, and store them."""
+    folders = [place.home.home / "made" / adapter_id for adapter_id in adapter_ids]
+    script("training", "-c", _LORA, str(base), *map(str, folders))
+    for adapter_id, folder in zip(adapter_ids, folders, strict=True):
+        manifest = AdapterManifest(
+            adapter_id=adapter_id, base_model_id=base_id, base_revision="main", rank=8, target_modules=("q_proj",),
+            files=describe(folder), finetune_id="", dataset_id="", dataset_sha256="", created_at=now(),
+        )  # fmt: skip
+        store_adapter(connect_s3(place.s3_settings), folder, manifest)
 
 
-def complete(report: NodeReport, model: str, **more: Any) -> httpx.Response:
+def complete(report: NodeReport, model: str) -> httpx.Response:
     """Ask an engine for a few tokens."""
-    body = {"model": model, "prompt": "What is the capital", "max_tokens": 12, "temperature": 0, **more}
+    body = {"model": model, "prompt": "What is the capital", "max_tokens": 12, "temperature": 0}
     return httpx.post(f"{report.url}/v1/completions", json=body, timeout=60)

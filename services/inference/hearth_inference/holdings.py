@@ -1,0 +1,119 @@
+"""The DEPLOY jobs that a node holds: claimed, kept, and ended in the one way that is true of each."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from hearth_contracts.deploy import DeploymentSpec
+from hearth_contracts.jobs import JobStatus
+from hearth_jobs.config import LEASE_SECONDS
+from hearth_jobs.deployments import Deployment, DeploymentStore
+from hearth_jobs.store import ClaimRefused, JobMissing, JobStore, StaleAttempt
+from hearth_storage.config import HomeSettings
+
+from hearth_inference.keeper import Keeper
+
+log = logging.getLogger(__name__)
+
+_CLAIM_PATIENCE_SECONDS = LEASE_SECONDS + 5
+
+
+@dataclass
+class Holdings:
+    """The jobs of one deployment, as far as this node holds them. Every method raises RedisError when Redis is away."""
+
+    name: str
+    home: HomeSettings
+    deployments: DeploymentStore
+    jobs: JobStore
+    keeper: Keeper
+    node_id: str
+    served_elsewhere: Callable[[], bool]
+    waiting_since: float | None = None  # for a claim
+    served: set[str] = field(default_factory=set)  # jobs whose version has answered requests
+
+    def heed_interrupts(self, record: Deployment | None) -> Deployment | None:
+        """A DEPLOY job that was interrupted, by whatever way, takes its version off what is desired."""
+        if record is None or record.desired is None or record.desired.job_id not in self.keeper.interrupted():
+            return record
+        if record.serving is None or record.serving.generation == record.desired.generation:
+            self.deployments.undeploy(self.name)
+        else:
+            self.deployments.give_up(record.desired, "interrupted")
+        return self.deployments.get(self.name)
+
+    def claim(self, desired: DeploymentSpec) -> bool:
+        """Try to become the one who carries this version. False when somebody else is."""
+        self.waiting_since = self.waiting_since or time.monotonic()
+        try:
+            self.keeper.hold(desired.job_id, self.jobs.claim(desired.job_id, self.node_id))
+            return True
+        except JobMissing:
+            self.deployments.give_up(desired, "its job is not there any more; deploy again")
+            return True
+        except ClaimRefused as refusal:
+            if (status := self.jobs.get(desired.job_id).status).is_over:
+                self.deployments.give_up(desired, f"its job is {status}; deploy again")
+                return True
+            # a dead node's claim ends with its lease; a living one's does not
+            goes_on = time.monotonic() - self.waiting_since < _CLAIM_PATIENCE_SECONDS and not self.served_elsewhere()
+            if not goes_on:
+                log.info("left to another node: %s", refusal)
+            return goes_on
+
+    def hold_serving(self, record: Deployment) -> None:
+        """Keep the job of the version that serves, or served before a restart: it is not over until replaced."""
+        if record.serving is None:
+            return
+        self.served.add(record.serving.job_id)
+        if record.serving.job_id not in self.keeper.held():
+            with contextlib.suppress(ClaimRefused, JobMissing):  # over, or its dead holder's lease has not ended yet
+                self.keeper.hold(record.serving.job_id, self.jobs.claim(record.serving.job_id, self.node_id))
+
+    def end_orphans(self, record: Deployment | None, running: Iterable[DeploymentSpec]) -> None:
+        """End the jobs whose version is neither desired nor served: FINISHED if it ever served, else KILLED."""
+        specs = [record.desired, record.serving] if record and record.desired else []
+        wanted = {spec.job_id for spec in (*specs, *running) if spec is not None}
+        for job_id in self.keeper.held().keys() - wanted:
+            replaced = job_id in self.served and bool(specs)
+            self.finish(job_id, JobStatus.FINISHED if replaced else JobStatus.KILLED)
+
+    def finish(self, job_id: str, status: JobStatus, words: str | None = None) -> None:
+        """End a job, if it is held."""
+        attempt = self.keeper.held().get(job_id)
+        if attempt is None:
+            return
+        try:
+            self.jobs.finish(job_id, attempt, status, words)
+        except StaleAttempt as stale:
+            log.warning("job %s was not ended here: %s", job_id, stale)
+        self.keeper.let_go(job_id)
+        self.note(job_id, f"{status}: {words}" if words else str(status))
+
+    def stage(self, spec: DeploymentSpec, stage: str, progress: float) -> None:
+        """Say what is being done for a version."""
+        self.note(spec.job_id, stage)
+        attempt = self.keeper.held().get(spec.job_id)
+        if attempt is not None:
+            try:
+                self.jobs.report(spec.job_id, attempt, stage=stage, progress=progress)
+            except StaleAttempt:
+                self.keeper.let_go(spec.job_id)
+
+    def note(self, job_id: str, line: str) -> None:
+        """Add a line to a job's log."""
+        log.info("%s: job %s: %s", self.name, job_id, line)
+        path = self.home.job_log(job_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as out:
+            out.write(line + "\n")
+
+    def release_all(self) -> None:
+        """Give all jobs back, so that another node may take them up at once."""
+        for job_id in self.keeper.held():
+            attempt = self.keeper.let_go(job_id)
+            if attempt is not None:
+                with contextlib.suppress(StaleAttempt):
+                    self.jobs.release(job_id, attempt, "waiting for an inference node: its worker was stopped")
