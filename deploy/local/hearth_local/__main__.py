@@ -32,7 +32,7 @@ def up() -> None:
     except KeyboardInterrupt:
         errors.print("interrupted; everything is stopped again")
         raise typer.Exit(130) from None
-    console.print(f"Hearth is up: {platform.url}/api/docs/   data: {platform.home}   stop it: make down")
+    console.print(f"Hearth is up: {platform.url}/api/docs/\n  data: {platform.home}\n  stop it: make down")
 
 
 @app.command()

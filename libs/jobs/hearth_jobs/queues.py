@@ -27,6 +27,13 @@ INFERENCE_LLM = Lane("inference-llm", "hearth_inference.serve.run")
 INFERENCE_EMBEDDING = Lane("inference-embedding", "hearth_inference.serve.run")
 
 
+def transaction(redis: Redis) -> Pipeline:
+    """A pipe whose commands happen together; RQ asks that MULTI is said before the first of them."""
+    pipe = redis.pipeline(transaction=True)
+    pipe.multi()
+    return pipe
+
+
 def enqueue(redis: Redis, lane: Lane, item: str, pipe: Pipeline | None = None) -> None:
     """Queue `item`; with a pipe, as part of that transaction."""
     queue = Queue(lane.queue, connection=redis, serializer=JSONSerializer)

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from hearth_storage.objects import ARTIFACTS, DATASETS, ensure_bucket
 from hearth_web.app import build_app
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from urllib3.exceptions import HTTPError
 
 from hearth_management.api.routes import routes
@@ -32,7 +33,7 @@ def management_app(services: Services) -> FastAPI:
         title="Hearth management",
         description="Models, deployments, jobs and fine-tunes.",
         checks={"redis": services.redis.ping, "s3": check_s3},
-        unavailable={RedisError: "Redis", HTTPError: "the S3 server"},
+        unavailable={RedisConnectionError: "Redis", RedisTimeoutError: "Redis", HTTPError: "the S3 server"},
         lifespan=lifespan,
     )
     app.include_router(routes(services))

@@ -5,7 +5,7 @@ from hearth_contracts.errors import NotFound
 from hearth_contracts.finetune import Finetune, FinetuneRequest, FinetuneStatus
 from hearth_contracts.jobs import Job, JobKind
 from hearth_contracts.names import adapter_id_for, is_record_id, new_id
-from hearth_jobs.queues import TRAINING, enqueue
+from hearth_jobs.queues import TRAINING, enqueue, transaction
 from hearth_storage.objects import DATASETS, read_object
 
 from hearth_management.models import require_base
@@ -21,7 +21,7 @@ def begin(services: Services, request: FinetuneRequest) -> Job:
     if not is_record_id(dataset_id) or read_object(services.s3, DATASETS, f"{dataset_id}/metadata.json") is None:
         raise NotFound(f"there is no dataset {dataset_id!r}; GET /v1/datasets/ lists what there is")
     finetune_id = new_id()
-    pipe = services.redis.pipeline(transaction=True)
+    pipe = transaction(services.redis)
     name = f"FT_{base.model_id}_{dataset_id}"
     job = services.jobs.create(pipe, kind=JobKind.FINETUNE, name=name, subject=finetune_id)
     record = Finetune(

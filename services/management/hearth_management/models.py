@@ -7,7 +7,7 @@ from hearth_contracts.errors import Conflict, Invalid, NotFound
 from hearth_contracts.jobs import Job, JobKind
 from hearth_contracts.models import ImportRequest, ModelEntry
 from hearth_contracts.names import is_adapter_id, is_model_id
-from hearth_jobs.queues import DOWNLOADS, enqueue
+from hearth_jobs.queues import DOWNLOADS, enqueue, transaction
 from hearth_storage.adapters import delete_adapter, list_manifests, read_manifest
 from hearth_storage.model_store import StoredModel, delete_model, find_model, list_models, snapshot_path
 
@@ -126,7 +126,7 @@ def _refuse_twice(services: Services, model_id: str) -> None:
 
 
 def _begin(services: Services, kind: JobKind, name: str, subject: dict[str, str]) -> Job:
-    pipe = services.redis.pipeline(transaction=True)
+    pipe = transaction(services.redis)
     job = services.jobs.create(pipe, kind=kind, name=name, subject=json.dumps(subject))
     enqueue(services.redis, DOWNLOADS, job.id, pipe=pipe)
     pipe.execute()

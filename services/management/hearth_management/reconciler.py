@@ -17,7 +17,8 @@ from hearth_jobs.config import LEASE_SECONDS, MAX_ATTEMPTS
 from hearth_jobs.deployments import EMBEDDING_DEPLOYMENT, Deployment, lane_for
 from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, TRAINING, Lane, enqueue, waiting
 from hearth_storage.model_store import find_model
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hearth_management.models import add_from_folder
 from hearth_management.services import Services
@@ -128,7 +129,7 @@ class Reconciler:
         while not self._over.is_set():
             try:
                 self.once()
-            except RedisError as error:
+            except (RedisConnectionError, RedisTimeoutError) as error:
                 # Leases could not be renewed while Redis was away: let the living renew before judging anybody dead.
                 self._quiet_until = time.monotonic() + LEASE_SECONDS
                 log.warning("Redis is away, nothing reconciled: %s", error)

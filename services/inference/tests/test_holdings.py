@@ -1,0 +1,116 @@
+"""Which jobs a node takes, keeps and ends, on a real store."""
+
+from pathlib import Path
+
+import pytest
+from hearth_contracts.deploy import DeploymentSpec, Engine
+from hearth_contracts.jobs import Job, JobStatus
+from hearth_inference.holdings import Holdings
+from hearth_inference.keeper import Keeper
+from hearth_jobs.deployments import DeploymentStore
+from hearth_jobs.nodes import NodeRegistry
+from hearth_jobs.store import JobStore
+from hearth_storage.config import HomeSettings
+from redis import Redis
+
+
+@pytest.fixture
+def holdings(redis: Redis, tmp_path: Path) -> Holdings:
+    jobs = JobStore(redis)
+    return Holdings(
+        name="default",
+        home=HomeSettings(home=tmp_path),
+        deployments=DeploymentStore(redis, jobs),
+        jobs=jobs,
+        keeper=Keeper(jobs, NodeRegistry(redis)),
+        node_id="host:1",
+        served_elsewhere=lambda: False,
+    )
+
+
+def desire(holdings: Holdings, model_id: str) -> tuple[DeploymentSpec, Job]:
+    return holdings.deployments.desire(
+        "default", engine=Engine.VLLM, model_id=model_id, adapter_ids=(), served_name="LLM"
+    )
+
+
+def status(holdings: Holdings, job: Job) -> JobStatus:
+    return holdings.jobs.get(job.id).status
+
+
+def serve(holdings: Holdings, model_id: str) -> tuple[DeploymentSpec, Job]:
+    spec, job = desire(holdings, model_id)
+    assert holdings.claim(spec)
+    assert holdings.deployments.settle(spec)
+    holdings.served.add(job.id)
+    return spec, job
+
+
+def test_a_version_that_was_replaced_is_finished(holdings: Holdings) -> None:
+    _, old = serve(holdings, "a/a")
+    new, _ = serve(holdings, "b/b")
+    holdings.end_orphans(holdings.deployments.get("default"), [new])
+    assert status(holdings, old) is JobStatus.FINISHED
+    assert list(holdings.keeper.held()) == [new.job_id]
+
+
+def test_a_version_superseded_before_it_served_is_killed_once_its_engine_is_gone(holdings: Holdings) -> None:
+    old, old_job = desire(holdings, "a/a")
+    holdings.claim(old)
+    new, _ = desire(holdings, "b/b")
+    holdings.claim(new)
+    holdings.end_orphans(holdings.deployments.get("default"), [old])
+    assert status(holdings, old_job) is JobStatus.RUNNING
+    holdings.end_orphans(holdings.deployments.get("default"), [])
+    assert status(holdings, old_job) is JobStatus.KILLED
+
+
+def test_an_undeployed_version_is_killed(holdings: Holdings) -> None:
+    _, job = serve(holdings, "a/a")
+    holdings.deployments.undeploy("default")
+    holdings.end_orphans(holdings.deployments.get("default"), [])
+    assert status(holdings, job) is JobStatus.KILLED
+
+
+def test_an_interrupted_job_undeploys_what_serves(holdings: Holdings) -> None:
+    _, job = serve(holdings, "a/a")
+    holdings.jobs.interrupt(job.id)
+    holdings.keeper._renew()
+    record = holdings.heed_interrupts(holdings.deployments.get("default"))
+    assert record is not None
+    assert record.desired is None
+
+
+def test_an_interrupted_job_that_never_served_goes_back_to_what_serves(holdings: Holdings) -> None:
+    old, _ = serve(holdings, "a/a")
+    new, job = desire(holdings, "b/b")
+    holdings.claim(new)
+    holdings.jobs.interrupt(job.id)
+    holdings.keeper._renew()
+    record = holdings.heed_interrupts(holdings.deployments.get("default"))
+    assert record is not None
+    assert record.desired == old
+
+
+def test_a_job_that_is_over_is_not_desired_any_more(holdings: Holdings) -> None:
+    spec, job = desire(holdings, "a/a")
+    holdings.jobs.interrupt(job.id)
+    assert holdings.claim(spec)
+    record = holdings.deployments.get("default")
+    assert record is not None
+    assert record.desired is None
+
+
+def test_a_job_that_another_node_holds_is_left_to_it_when_that_node_serves(holdings: Holdings) -> None:
+    spec, job = desire(holdings, "a/a")
+    holdings.jobs.claim(job.id, "other:2")
+    assert holdings.claim(spec), "its holder may be dead: its lease will tell"
+    holdings.served_elsewhere = lambda: True
+    assert not holdings.claim(spec)
+
+
+def test_a_worker_that_stops_gives_its_jobs_back(holdings: Holdings) -> None:
+    _, job = serve(holdings, "a/a")
+    holdings.release_all()
+    assert status(holdings, job) is JobStatus.RUNNING
+    assert holdings.jobs.claim(job.id, "other:2") == 2
