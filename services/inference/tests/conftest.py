@@ -101,7 +101,7 @@ class Place:
     def report(self) -> NodeReport | None:
         return next(iter(self.nodes.live()), None)
 
-    def ready(self, job: Job, seconds: float = 120) -> NodeReport:
+    def ready(self, job: Job, seconds: float = 240) -> NodeReport:
         """The report, once the job's version is READY."""
 
         def look() -> NodeReport | None:

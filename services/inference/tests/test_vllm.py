@@ -15,7 +15,7 @@ from services.inference.tests.conftest import SUPPORT, Place, add_adapters, add_
 
 BASE = "tiny/llama"
 BROKEN = "tiny/broken"
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
