@@ -14,7 +14,13 @@ _PASSED_ON = re.compile(
 )
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception))\b:? *(.*)$")
 _PREFIX = re.compile(r"^(?:\(\w[^)]*\) )?(?:(?:ERROR|CRITICAL) +[\d-]+ [\d:]+ \[[^\]]*\] ?)?(?:ERROR:?\s+)?")
-_HEARSAY = ("See root cause above", "Engine core initialization failed", "Application startup failed")
+_HEARSAY = (
+    "See root cause above",
+    "See stack trace for root cause",
+    "WorkerProc initialization failed",
+    "Engine core initialization failed",
+    "Application startup failed",
+)
 
 
 class EngineRefused(Exception):
