@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Compile every lock from its .in file: versions and hashes, and no address, so that any mirror will do.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+UV=$(realpath "${HEARTH_ENVS:-.envs}/uv/bin/uv")
+compile() { # compile FOLDER OUT IN [OPTIONS]
+    (cd "$1" && "$UV" pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+        --no-header --no-annotate --quiet "$3" -o "$2" "${@:4}")
+}
+engines=services/inference/engines
+compile deploy/local uv.lock uv.in
+compile deploy/local platform.lock platform.in
+compile deploy/local dev.lock dev.in
+compile deploy/local models.lock models.in --no-deps
+# torch+cpu is taken from where uv is told to look for it (UV_FIND_LINKS, or UV_TORCH_BACKEND=cpu)
+compile services/training/trainer cpu.lock requirements.in
+compile $engines/infinity cpu.lock requirements.in
+compile $engines/vllm cpu.lock cpu.in --excludes excludes.txt
+# the GPU locks take the index's own builds
+unset UV_FIND_LINKS UV_TORCH_BACKEND
+compile services/training/trainer gpu.lock requirements.in
+compile $engines/infinity gpu.lock requirements.in
+compile $engines/vllm gpu.lock gpu.in
