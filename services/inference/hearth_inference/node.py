@@ -112,6 +112,8 @@ class Node:
         self._adapters(spec)  # what is wrong with them is better known before the engine's long start
         scratch = self.home.home.absolute() / "run" / f"engine-{self.name}"
         log_path = self.home.logs / f"engine-{self.name}.log"
+        if self.serving is not None and self.serving.log == log_path:  # or their last words would mix
+            log_path = self.home.logs / f"engine-{self.name}-beside.log"
         try:
             path = snapshot_path(self.home.models, model)
             self.coming = EngineProcess(self.driver, spec, path, scratch=scratch, log=log_path)

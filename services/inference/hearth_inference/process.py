@@ -37,7 +37,7 @@ class EngineProcess:
         self.fault = ""
         """Why it counts as dead though it may still run."""
         self._heard = self.started
-        self._log = log
+        self.log = log
         scratch.mkdir(parents=True, exist_ok=True)
         log.parent.mkdir(parents=True, exist_ok=True)
         if log.exists() and log.stat().st_size > _LOG_BYTES:
@@ -144,12 +144,12 @@ class EngineProcess:
         code = self._process.poll()
         if self.fault and code is None:
             return self.fault
-        with self._log.open("rb") as file:
-            file.seek(max(self._log_start, self._log.stat().st_size - _TAIL_BYTES))
+        with self.log.open("rb") as file:
+            file.seek(max(self._log_start, self.log.stat().st_size - _TAIL_BYTES))
             said = last_words(file.read().decode(errors="replace"))
         if code in (137, -9):
             said = f"it was killed, most likely for want of memory; before that it said: {said}"
-        return f"{said} (the engine's log: {self._log})"
+        return f"{said} (the engine's log: {self.log})"
 
 
 def _free_port() -> int:

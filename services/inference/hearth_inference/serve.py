@@ -33,7 +33,7 @@ _PERIOD_SECONDS = 0.5
 
 def run(deployment_name: str) -> None:
     """Serve this deployment, until nothing is desired of it, or this worker is told to stop."""
-    settings = InferenceSettings()  # type: ignore[call-arg]  # the environment has them
+    settings = InferenceSettings()
     redis = connect(RedisSettings())
     jobs, nodes = JobStore(redis), NodeRegistry(redis)
     stopping = threading.Event()

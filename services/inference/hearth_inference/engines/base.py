@@ -19,6 +19,7 @@ _HEARSAY = (
     "See stack trace for root cause",
     "WorkerProc initialization failed",
     "Engine core initialization failed",
+    "EngineCore encountered an issue",
     "Application startup failed",
 )
 
