@@ -36,9 +36,9 @@ def check_ports(config: Config) -> None:
 def _holder(port: int) -> str:
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if connection.laddr and connection.laddr[1] == port and connection.status == psutil.CONN_LISTEN:
-                if connection.pid is not None:
-                    return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+            here = connection.laddr and connection.laddr[1] == port and connection.status == psutil.CONN_LISTEN
+            if here and connection.pid is not None:
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
     return "another process"
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xmlrpc.client import Fault
 
 import psutil
@@ -19,6 +20,7 @@ from hearth_local.programs import PROGRAMS, Context, Program
 
 START_SECONDS = 60.0
 POLL_SECONDS = 0.1
+STOPPING = {"RUNNING", "STARTING", "STOPPING", "BACKOFF"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Platform:
     def is_up(self) -> bool:
         """Whether its supervisor answers."""
         try:
-            return bool(supervisor.rpc(self.config).getState()["statename"] == "RUNNING")
+            with supervisor.rpc(self.config) as rpc:
+                return bool(rpc.getState()["statename"] == "RUNNING")
         except OSError:
             return False
 
@@ -72,11 +75,12 @@ class Platform:
             return
         self._prepare()
         context = Context(self.config, load_secrets(self.config))
-        server = supervisor.spawn(context, self.programs)
+        supervisor.spawn(context, self.programs)
         try:
+            deadline = time.monotonic() + START_SECONDS
             while not self.is_up():
-                if server.poll() is not None:
-                    raise CannotStart(f"supervisord ended: {_tail(self.config.logs / 'supervisord.out', 3)}")
+                if time.monotonic() > deadline:
+                    raise CannotStart(f"supervisord does not answer: {_tail(self.config.log_of('supervisor'), 3)}")
                 time.sleep(POLL_SECONDS)
             for program in self.programs:
                 began = time.monotonic()
@@ -106,13 +110,17 @@ class Platform:
             scratch.rename(target)
 
     def _start_one(self, context: Context, program: Program) -> None:
-        try:
-            supervisor.rpc(self.config).startProcess(program.name, False)
-        except Fault as fault:
-            raise CannotStart(f"{program.name} could not be started: {fault.faultString}") from fault
+        with supervisor.rpc(self.config) as rpc:
+            try:
+                rpc.startProcess(program.name, False)
+            except Fault as fault:
+                raise CannotStart(f"{program.name} could not be started: {fault.faultString}") from fault
+            self._await_ready(context, program, rpc)
+
+    def _await_ready(self, context: Context, program: Program, rpc: Any) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not _is_ready(context, program):
-            state = supervisor.rpc(self.config).getProcessInfo(program.name)["statename"]
+            state = rpc.getProcessInfo(program.name)["statename"]
             if state in {"FATAL", "EXITED"} or time.monotonic() > deadline:
                 log = self.config.log_of(program.name)
                 raise CannotStart(f"{program.name} does not get ready ({state}): {_tail(log, 5)}\n  its log: {log}")
@@ -122,11 +130,8 @@ class Platform:
         """Stop every program, last started first, and see that no process is left. Does nothing when it is down."""
         family = self._family()
         if self.is_up():
-            with console.status("stopping"):
-                rpc = supervisor.rpc(self.config)
-                for program in reversed(self.programs):
-                    with contextlib.suppress(Fault):  # it was not running
-                        rpc.stopProcess(program.name, True)
+            with console.status("stopping"), supervisor.rpc(self.config) as rpc:
+                self._stop_programs(rpc)
                 with contextlib.suppress(OSError):
                     rpc.shutdown()
                 psutil.wait_procs(family[:1], timeout=30)
@@ -135,6 +140,20 @@ class Platform:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(left, timeout=10)
+
+    def _stop_programs(self, rpc: Any) -> None:
+        """The stores last, when nobody writes to them any more; the others all at once."""
+        stores = [program for program in self.programs if program.is_store]
+        for group in ([program for program in self.programs if not program.is_store], stores):
+            for program in reversed(group):
+                with contextlib.suppress(Fault):  # it was not running
+                    rpc.stopProcess(program.name, False)
+            names = {program.name for program in group}
+            deadline = time.monotonic() + max((program.stop_seconds for program in group), default=0) + 15
+            while any(i["name"] in names and i["statename"] in STOPPING for i in rpc.getAllProcessInfo()):
+                if time.monotonic() > deadline:
+                    break  # the shutdown that follows kills what is left
+                time.sleep(POLL_SECONDS)
 
     def _family(self) -> list[psutil.Process]:
         """supervisord, and everything below it."""
@@ -156,7 +175,8 @@ class Platform:
         if not self.is_up():
             return []
         context = Context(self.config, load_secrets(self.config))
-        infos = {info["name"]: info for info in supervisor.rpc(self.config).getAllProcessInfo()}
+        with supervisor.rpc(self.config) as rpc:
+            infos = {info["name"]: info for info in rpc.getAllProcessInfo()}
         found = []
         for program in self.programs:
             info = infos[program.name]

@@ -40,6 +40,7 @@ class Program:
     port: str | None = None  # the name of the port it listens on, where there is one
     env: dict[str, str] = field(default_factory=dict)
     stop_seconds: int = 10  # between asking it to stop and killing it
+    is_store: bool = False  # others write to it until they have stopped
 
 
 def _module(name: str) -> Callable[[Context], list[str]]:
@@ -93,7 +94,8 @@ def _s3(context: Context) -> list[str]:
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identities = {"identities": [{"name": "hearth", "credentials": [keys], "actions": actions}]}
     return [
-        light_binary("weed"), f"-logdir={config.logs}", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        light_binary("weed"), f"-logdir={config.logs}", "server",
+        f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         "-s3", f"-s3.port={ports['s3']}", f"-s3.port.grpc={ports['s3 s3.grpc']}",
         f"-s3.config={write_private(config.run / 's3.json', json.dumps(identities))}",
         "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.allowDeleteBucketNotEmpty=false",
@@ -133,8 +135,8 @@ def _node(name: str, engine: str) -> Program:
 
 
 PROGRAMS = (
-    Program("valkey", _valkey, _pings, port="redis"),
-    Program("s3", _s3, _lists_buckets, port="s3"),
+    Program("valkey", _valkey, _pings, port="redis", is_store=True),
+    Program("s3", _s3, _lists_buckets, port="s3", is_store=True),
     Program("management", _module("hearth_management"), _answers("management"), port="management"),
     Program("downloads", _module("hearth_management.downloads"), _works("downloads"), stop_seconds=20),
     Program("dataset", _module("hearth_dataset"), _answers("dataset"), port="dataset"),

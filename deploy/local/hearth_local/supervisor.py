@@ -3,12 +3,14 @@
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from xmlrpc.client import ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
+from hearth_local.checks import CannotStart
 from hearth_local.config import Config, process_environment
 from hearth_local.programs import Context, Program, write_private
 
@@ -20,10 +22,14 @@ def socket_path(config: Config) -> str:
     return str(config.run / "supervisor.sock")
 
 
-def rpc(config: Config) -> Any:
+@contextmanager
+def rpc(config: Config) -> Iterator[Any]:
     """supervisord's XML-RPC interface, namespace `supervisor`. Raises OSError at use when nobody listens."""
     transport = SupervisorTransport(serverurl=f"unix://{socket_path(config)}")
-    return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+    try:
+        yield ServerProxy("http://127.0.0.1", transport=transport).supervisor
+    finally:
+        transport.close()
 
 
 def _escaped(text: str) -> str:
@@ -39,7 +45,7 @@ def configuration(context: Context, programs: Sequence[Program]) -> str:
     text = (
         f"[unix_http_server]\nfile={socket_path(config)}\nchmod=0600\n\n"
         f"[supervisord]\nlogfile={config.logs}/supervisor.log\npidfile={config.run}/supervisor.pid\n"
-        f"directory={config.home}\nnodaemon=true\nloglevel=info\n\n"
+        f"directory={config.home}\nnodaemon=false\nloglevel=info\n\n"
         "[rpcinterface:supervisor]\n"
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
     )
@@ -57,13 +63,12 @@ def configuration(context: Context, programs: Sequence[Program]) -> str:
     return text
 
 
-def spawn(context: Context, programs: Sequence[Program]) -> "subprocess.Popen[bytes]":
-    """Start supervisord in a session of its own; it outlives this process."""
+def spawn(context: Context, programs: Sequence[Program]) -> None:
+    """Start supervisord; it goes into the background and outlives this process. Raises CannotStart."""
     config = context.config
     path = write_private(config.run / "supervisord.conf", configuration(context, programs))
     environment = process_environment(config, context.secrets)
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)]
-    with (config.logs / "supervisord.out").open("ab") as out:
-        return subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-        )
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CannotStart(f"supervisord does not start: {(done.stderr or done.stdout).strip()}")
