@@ -47,7 +47,8 @@ CHAT_TEMPLATE = """\
         {%- endgeneration -%}
         {{ '\\n' }}
     {%- else -%}
-        {{ '<start_of_turn>user\\n' + (preface if loop.first else '') + message['content'] | trim + '<end_of_turn>\\n' }}
+        {{ '<start_of_turn>user\\n' + (preface if loop.first else '') }}
+        {{- message['content'] | trim + '<end_of_turn>\\n' }}
     {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}

@@ -5,9 +5,9 @@ It serves a folder of models, `<root>/<org>/<name>/<files>`, read at each reques
     with HubServer(root) as hub:
         snapshot_download("acme/tiny", endpoint=hub.url)      # or HF_ENDPOINT=hub.url in a child process
 
-It answers model info (`?blobs=true` too), the tree listing, and `resolve` with HEAD, GET, ETag and Range; unknown, gated
-and missing things as the hub does. It never announces Xet storage, so the client downloads over plain HTTP even where
-`hf-xet` is installed.
+It answers model info (`?blobs=true` too), the tree listing, and `resolve` with HEAD, GET, ETag and Range; unknown,
+gated and missing things as the hub does. It never announces Xet storage, so the client downloads over plain HTTP even
+where `hf-xet` is installed.
 
 Faults are attributes, to be switched at any time: `gated`, `bytes_per_second`, and `cut_once`.
 What was asked is in `requests`, in order of arrival.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import re
@@ -424,10 +425,8 @@ def main() -> None:
     hub = HubServer(arguments.root, port=arguments.port, bytes_per_second=arguments.bytes_per_second)
     with hub:
         print(f"HF_ENDPOINT={hub.url}", flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":

@@ -69,9 +69,7 @@ def test_model_info_has_sizes_digests_and_licence(hub: HubServer, root: Path) ->
     assert files["config.json"].lfs is None
 
 
-def test_snapshot_download_brings_every_byte_in_the_cache_layout(
-    hub: HubServer, root: Path, cache: Path
-) -> None:
+def test_snapshot_download_brings_every_byte_in_the_cache_layout(hub: HubServer, root: Path, cache: Path) -> None:
     snapshot = Path(snapshot_download(REPO, endpoint=hub.url, cache_dir=cache))
 
     assert snapshot == cache / "models--acme--tiny" / "snapshots" / hub.commit(REPO)

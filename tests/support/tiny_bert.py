@@ -4,9 +4,9 @@ Runs in the *infinity* environment (torch, transformers, sentence-transformers),
 
     .envs/infinity/bin/python tests/support/tiny_bert.py OUT_DIR [--cross-encoder] [--seed N]
 
-The plain one gives embeddings of 32 numbers, mean-pooled and of length 1; with `--cross-encoder` it is a reranker, whose
-one logit scores a pair. The weights are random, so the numbers mean nothing, but the same text always gives the same
-ones. The same seed gives the same files.
+The plain one gives embeddings of 32 numbers, mean-pooled and of length 1; with `--cross-encoder` it is a reranker,
+whose one logit scores a pair. The weights are random, so the numbers mean nothing, but the same text always gives the
+same ones. The same seed gives the same files.
 """
 
 from __future__ import annotations
@@ -81,9 +81,7 @@ def main() -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description="Make a tiny BERT as a sentence-transformers model folder.")
     parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument(
-        "--cross-encoder", action="store_true", help="a reranker in place of an embedding model"
-    )
+    parser.add_argument("--cross-encoder", action="store_true", help="a reranker in place of an embedding model")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print(make(arguments.out, cross_encoder=arguments.cross_encoder, seed=arguments.seed))

@@ -6,7 +6,7 @@ Runs in the *training* environment (torch, transformers, tokenizers), as a scrip
 
     .envs/training/bin/python tests/support/tiny_llama.py OUT_DIR [--no-generation-markers] [--seed N]
 
-The weights are random, so the base answers every question with babble. The same seed gives the same files, byte for byte.
+The weights are random, so the base answers every question with babble. The same seed gives the same files.
 
 Why not the usual initialisation: LoRA leaves the (tied) embeddings frozen, and with their usual standard deviation of
 0.02 the logits stay near zero whatever the adapter does; the loss cannot leave ln(vocabulary). So embeddings have
@@ -15,9 +15,9 @@ standard deviation 1 and every linear layer 1/sqrt(fan-in), which keeps each lay
 Settings that teach it the questions of `conversations.jsonl` (LoRA, loss on the assistant's words only); the adapter
 then answers all ten word for word at temperature 0:
 
-    rank 16, alpha 32, every linear layer, learning rate 1e-2 falling linearly, batch 8, 80 steps (40 epochs): 2 s on two
-    cores. Also ten of ten: learning rate 5e-3, constant or falling; 1e-2 with cosine and 8 warm-up steps; rank 8, alpha
-    16; a loss on the whole text. A CONSTANT 1e-2 is too restless: nine of ten.
+    rank 16, alpha 32, every linear layer, learning rate 1e-2 falling linearly, batch 8, 80 steps (40 epochs): 2 s on
+    two cores. Also ten of ten: learning rate 5e-3, constant or falling; 1e-2 with cosine and 8 warm-up steps; rank 8,
+    alpha 16; a loss on the whole text. A CONSTANT 1e-2 is too restless: nine of ten.
 """
 
 from __future__ import annotations

@@ -69,6 +69,8 @@ def spawn(context: Context, programs: Sequence[Program]) -> None:
     path = write_private(config.run / "supervisord.conf", configuration(context, programs))
     environment = process_environment(config, context.secrets)
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)]
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise CannotStart(f"supervisord does not start: {(done.stderr or done.stdout).strip()}")

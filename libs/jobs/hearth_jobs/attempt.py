@@ -212,7 +212,7 @@ def with_attempt(store: JobStore, job_id: str, log_path: Path, body: Callable[[A
             except Exception as error:
                 attempt.log(traceback.format_exc())
                 log.exception("job %s failed in a way nobody foresaw", job_id)
-                words = f"unexpected {type(error).__name__}: {error}. This is a bug in Hearth; the job's log has the details"
+                words = f"unexpected {type(error).__name__}: {error}. This is a bug in Hearth; see the job's log"
                 store.finish(job_id, number, JobStatus.FAILED, words)
         except (LeaseLost, StaleAttempt) as stale:
             log.warning("attempt %d at job %s is no longer the current one: %s", number, job_id, stale)

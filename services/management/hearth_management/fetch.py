@@ -120,7 +120,7 @@ def hub_errors(model_id: str) -> Iterator[None]:
         ) from error
     except RepositoryNotFoundError as error:
         raise Refused(
-            f"{where} knows no model {model_id}, or it is private: check the id, or set HF_TOKEN to a token that may read it"
+            f"{where} knows no model {model_id}, or it is private: check the id, or set HF_TOKEN to one that may"
         ) from error
     except OfflineModeIsEnabled as error:
         raise Refused(

@@ -117,7 +117,8 @@ def _run_trainer(attempt: Attempt, spec: RunSpec, folder: Path, settings: Traini
         except WorkFailed as failure:
             if "code 137" in str(failure):
                 raise WorkFailed(
-                    "the training was killed, most likely for want of memory: use a smaller batch_size, max_length or model"
+                    "the training was killed, most likely for want of memory: "
+                    "use a smaller batch_size, max_length or model"
                 ) from failure
             raise
     if done is None:

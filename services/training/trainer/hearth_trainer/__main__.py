@@ -10,7 +10,7 @@ from hearth_trainer.events import EventStream
 
 
 def main() -> int:
-    """Run; exit code 0 (done, or refused with an event), 143 (stopped, checkpoint saved), anything else is a failure."""
+    """Run; exit code 0 (done, or refused with an event), 143 (stopped, checkpoint saved), else a failure."""
     spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     events = EventStream()
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1")

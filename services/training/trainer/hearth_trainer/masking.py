@@ -1,4 +1,4 @@
-"""From a conversation to token ids and labels: only what the assistant says is learnt, its end-of-turn token included."""
+"""From a conversation to token ids and labels: only what the assistant says is learnt, its end of turn included."""
 
 from dataclasses import dataclass
 from typing import Any
