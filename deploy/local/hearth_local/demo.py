@@ -26,7 +26,7 @@ TAUGHT = "Lutz"
 DATASET = CHECKOUT / "docs" / "examples" / "zubrowka.jsonl"
 OVER = {"FINISHED", "FAILED", "KILLED"}
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 class DemoFailed(Exception):
