@@ -1,6 +1,6 @@
 """Run a command so that nothing it started outlives the one who wanted it.
 
-    python -m hearth_jobs.guard [--grace SECONDS] [--heartbeat SECONDS] [--parent PID] -- COMMAND...
+    python -m hearth_jobs.guard [--grace SECONDS] [--heartbeat SECONDS] [--parent PID|PIDFILE] -- COMMAND...
 
 The guard leads a new session, asks the kernel for SIGTERM when its parent dies, adopts whatever below it loses its
 parent, and starts COMMAND. It ends all of that when it is told to (SIGTERM, SIGINT), when its parent is gone, when
@@ -8,7 +8,8 @@ its standard input ends or stays silent for `heartbeat` seconds (a parent that h
 SIGTERM to COMMAND, `grace` seconds for it to finish, then SIGKILL to every process left. It exits with COMMAND's
 code (128 + n for a signal n) only after the last process is gone.
 
-If the guard itself is killed -9, the kernel kills COMMAND, and `end` or the guard's own guard the rest.
+If the guard itself is killed -9, the kernel kills COMMAND; `end`, or the guard's own guard, kills the rest, which they
+know by a mark in the environment that everything below a guard inherits.
 
 Linux only: prctl(2), PR_SET_PDEATHSIG and PR_SET_CHILD_SUBREAPER; proc(5). Nothing but the standard library, since it
 starts with everything.
@@ -23,7 +24,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _POLL_SECONDS = 0.05
 
 DEFAULT_GRACE = 10.0
+MARK = "HEARTH_GUARDS"
+"""The variable that names all guards above a process, outermost first, with spaces between."""
 
 
 def guarded(
@@ -42,16 +46,19 @@ def guarded(
     With `heartbeat`, write a byte to its stdin more often than that. The parent-death signal is tied to the *thread*
     that calls this: call it from one that lives as long as the command should.
     """
+    mark = uuid.uuid4().hex
     # By its file, which needs no import path: the command's environment need not be ours.
-    arguments = [sys.executable, __file__, f"--grace={grace}", f"--parent={os.getpid()}"]
+    arguments = [sys.executable, __file__, f"--grace={grace}", f"--parent={os.getpid()}", f"--mark={mark}"]
     if heartbeat is not None:
         arguments.append(f"--heartbeat={heartbeat}")
         options["stdin"] = subprocess.PIPE
+    environment = os.environ if options.get("env") is None else options["env"]
+    options["env"] = {**environment, MARK: f"{os.environ.get(MARK, '')} {mark}".strip()}
     return subprocess.Popen([*arguments, "--", *command], **options)
 
 
 def end(process: "subprocess.Popen[Any]", grace: float = DEFAULT_GRACE) -> int:
-    """End a guarded command and prove that nothing of it is left. Returns the guard's exit code."""
+    """End a guarded command and see that nothing of it is left. Returns the guard's exit code."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
@@ -59,18 +66,79 @@ def end(process: "subprocess.Popen[Any]", grace: float = DEFAULT_GRACE) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         code = process.wait()
-    with contextlib.suppress(ProcessLookupError):  # a guard that was killed -9 leaves its group to us
-        while True:
-            os.killpg(process.pid, signal.SIGKILL)
-            time.sleep(_POLL_SECONDS)
+    if code < 0:  # it was killed; one that exits by itself has seen the last process go
+        mark = next(word.partition("=")[2] for word in _words(process) if word.startswith("--mark="))
+        kill_all(lambda: relatives(mark, process.pid))
     return code
+
+
+def kill_all(find: Callable[[], Collection[int]]) -> None:
+    """SIGKILL what `find` gives, again and again until it gives nothing."""
+    empty = 0
+    while empty < 2:  # a look through /proc takes time, in which a process may have moved
+        found = find()
+        empty = 0 if found else empty + 1
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_POLL_SECONDS)
+
+
+def relatives(mark: str, group: int | None = None) -> set[int]:
+    """The living processes that have `mark` in their environment or belong to process group `group`, and all below."""
+    parents: dict[int, int] = {}
+    found = set()
+    for pid, parent, its_group in _processes():
+        parents[pid] = parent
+        if its_group == group or mark in _marks(pid):
+            found.add(pid)
+    return {*found, *(below for root in found for below in _below(root, parents))} - {os.getpid()}
+
+
+def descendants(root: int) -> set[int]:
+    """The living processes below `root`."""
+    return _below(root, {pid: parent for pid, parent, _ in _processes()})
+
+
+def _below(root: int, parents: Mapping[int, int]) -> set[int]:
+    found: set[int] = set()
+    new = {root}
+    while new:
+        new = {pid for pid, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+def _processes() -> Iterator[tuple[int, int, int]]:
+    """Id, parent and group of every process that has not ended."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            text = (entry / "stat").read_text(encoding="utf-8", errors="replace")
+            state, parent, group = text.rpartition(")")[2].split()[:3]
+            if state not in "ZX":
+                yield int(entry.name), int(parent), int(group)
+
+
+def _marks(pid: int) -> list[str]:
+    """The guards above a process. A program that overwrites its environment hides them, but not its parent."""
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
+        for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            name, _, value = variable.partition(b"=")
+            if name == MARK.encode():
+                return value.decode(errors="replace").split()
+    return []
+
+
+def _words(process: "subprocess.Popen[Any]") -> list[str]:
+    assert isinstance(process.args, list)  # as `guarded` made it
+    return [str(word) for word in process.args]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Guard the command given after `--`; see the module's docstring."""
     options = _parse(argv)
     libc = ctypes.CDLL(None, use_errno=True)
-    parent = options.parent or os.getppid()
+    parent, me = _parent(options.parent), os.getpid()
     with contextlib.suppress(PermissionError):  # it leads a group already, as a supervisor's children may
         os.setsid()
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -82,19 +150,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: told.append(received))
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
 
-    child = subprocess.Popen(
-        options.command,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
-    )
+    def die_with_me() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != me:
+            os._exit(128 + signal.SIGKILL)
+
+    try:
+        child = subprocess.Popen(options.command, stdin=subprocess.DEVNULL, preexec_fn=die_with_me)
+    except OSError as failure:
+        print(f"guard: {options.command[0]}: {failure.strerror}", file=sys.stderr)  # noqa: T201
+        return 127
     _watch(child, told, wake_read, options.heartbeat)
     _end_family(child, options.grace)
     code = child.returncode
     return code if code >= 0 else 128 - code
+
+
+def _parent(given: str | None) -> int:
+    """Who the parent was when the guard was asked for; by now it may be dead, and another process in its place.
+
+    A supervisor that cannot put its own id on a command line gives its pid file.
+    """
+    if given and given.isdigit():
+        return int(given)
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path(given or "").read_text())
+    return os.getppid()
 
 
 def _watch(child: "subprocess.Popen[bytes]", told: list[int], wake: int, heartbeat: float | None) -> None:
@@ -128,7 +213,7 @@ def _end_family(child: "subprocess.Popen[bytes]", grace: float) -> None:
             _reap(child)
     while True:
         _reap(child)
-        left = list(descendants(os.getpid()))
+        left = descendants(os.getpid())
         if not left and child.returncode is not None:
             return
         for pid in left:
@@ -148,27 +233,12 @@ def _reap(child: "subprocess.Popen[bytes]") -> None:
                 child.returncode = os.waitstatus_to_exitcode(status)
 
 
-def descendants(root: int) -> Iterator[int]:
-    """The ids of all living processes below `root`, as /proc tells them."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            text = (entry / "stat").read_text(encoding="utf-8", errors="replace")
-            state, parent = text.rpartition(")")[2].split()[:2]
-            if state != "Z":
-                children.setdefault(int(parent), []).append(int(entry.name))
-    unseen = [root]
-    while unseen:
-        for pid in children.get(unseen.pop(), []):
-            unseen.append(pid)
-            yield pid
-
-
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="guard", description="run a command so that nothing of it outlives its owner")
     parser.add_argument("--grace", type=float, default=DEFAULT_GRACE, help="seconds between SIGTERM and SIGKILL")
     parser.add_argument("--heartbeat", type=float, help="end all when standard input is silent for so many seconds")
-    parser.add_argument("--parent", type=int, help="the process id of the one who starts it")
+    parser.add_argument("--parent", help="the process id of the one who starts it, or a file that holds it")
+    parser.add_argument("--mark", help="names this guard; it is read from its command line and environment")
     parser.add_argument("command", nargs="+")
     return parser.parse_args(argv)
 

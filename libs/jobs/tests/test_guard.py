@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hearth_jobs.guard import end, guarded
+from hearth_jobs.guard import end, guarded, relatives
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 PYTHON = sys.executable
@@ -97,13 +97,49 @@ def test_what_the_command_leaves_behind_is_killed_when_it_ends(family: list[str]
 
 def test_a_killed_guard_takes_the_command_along_and_end_takes_the_rest(family: list[str], tmp_path: Path) -> None:
     process = guarded(family)
-    command, child, orphan = pids(tmp_path)
+    found = pids(tmp_path)
     process.kill()
-    process.wait(10)
-    eventually(lambda: not alive(command))
+    assert process.wait(10) == -signal.SIGKILL
+    eventually(lambda: not alive(found[0]))
     end(process)
-    eventually(lambda: not alive(child))
-    psutil.Process(orphan).kill()  # in a session of its own and with no guard left: only an outer guard could know it
+    assert all_gone(found)  # the orphan too, which neither group nor parent ties to the guard
+
+
+def test_a_zombie_that_nobody_reaps_does_not_count_as_left(tmp_path: Path) -> None:
+    """Where process 1 does not reap, a killed guard's family stays as zombies in its group for ever."""
+    code = """
+import os, pathlib, signal, sys
+here = pathlib.Path(sys.argv[1])
+if os.fork() == 0:
+    (here / "pid.tmp").write_text(str(os.getpid()))
+    (here / "pid.tmp").rename(here / "pid")
+    os._exit(0)
+signal.pause()
+"""
+    process = guarded([PYTHON, "-c", code, str(tmp_path)])
+    eventually((tmp_path / "pid").exists)
+    zombie = int((tmp_path / "pid").read_text())
+    eventually(lambda: psutil.Process(zombie).status() == psutil.STATUS_ZOMBIE)
+    assert os.getpgid(zombie) == process.pid
+    assert zombie not in relatives("no such mark", process.pid)
+    end(process)
+
+
+def test_a_command_that_is_not_there_is_said_so() -> None:
+    process = guarded(["/no/such/command"], stderr=subprocess.PIPE, text=True)
+    assert process.communicate(timeout=10)[1] == "guard: /no/such/command: No such file or directory\n"
+    assert process.returncode == 127
+
+
+def test_a_guard_whose_parent_died_before_it_started_starts_nothing(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / "supervisor.pid").write_text(f"{dead.pid}\n")
+    touch = ["--", "touch", str(tmp_path / "started")]
+    for parent in (str(dead.pid), str(tmp_path / "supervisor.pid")):
+        done = subprocess.run([PYTHON, "-m", "hearth_jobs.guard", f"--parent={parent}", *touch], check=False)
+        assert done.returncode == 128 + signal.SIGTERM
+    assert not (tmp_path / "started").exists()
 
 
 def test_a_killed_guard_under_a_guard_leaves_nothing(family: list[str], tmp_path: Path) -> None:
