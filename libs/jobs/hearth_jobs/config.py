@@ -21,8 +21,8 @@ RENEW_SECONDS = 2.0
 """How often a holder renews its claim, and so how late it may learn of an interrupt."""
 
 GUARD_HEARTBEAT_SECONDS = 6.0
-"""A guarded process whose worker was silent for so long is stopped: sooner than the lease ends, so that a
-retry never meets the process group of the attempt before it."""
+"""A guarded process whose worker was silent for so long is stopped. With the guard's three seconds of grace that is
+sooner than the lease ends, so that a retry never meets the process group of the attempt before it."""
 
 MAX_ATTEMPTS = 3
 """How often work is begun before its worker's deaths count as its own fault."""

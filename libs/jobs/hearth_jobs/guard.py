@@ -5,8 +5,9 @@
 The guard leads a new session, asks the kernel for SIGTERM when its parent dies, adopts whatever below it loses its
 parent, and starts COMMAND. It ends all of that when it is told to (SIGTERM, SIGINT), when its parent is gone, when
 its standard input ends or stays silent for `heartbeat` seconds (a parent that hangs), and when COMMAND ends:
-SIGTERM to COMMAND, `grace` seconds for it to finish, then SIGKILL to every process left. It exits with COMMAND's
-code (128 + n for a signal n) only after the last process is gone.
+SIGTERM to COMMAND, `grace` seconds for it to finish (three at most when its owner is dead or hangs: somebody else may
+soon begin the same work anew), then SIGKILL to every process left. It exits with COMMAND's code (128 + n for a signal
+n) only after the last process is gone.
 
 If the guard itself is killed -9, the kernel kills COMMAND; `end`, or the guard's own guard, kills the rest, which they
 know by a mark in the environment that everything below a guard inherits.
@@ -34,6 +35,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _POLL_SECONDS = 0.05
 
 DEFAULT_GRACE = 10.0
+ORPHAN_GRACE = 3.0
 MARK = "HEARTH_GUARDS"
 """The variable that names all guards above a process, outermost first, with spaces between."""
 
@@ -164,8 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as failure:
         print(f"guard: {options.command[0]}: {failure.strerror}", file=sys.stderr)  # noqa: T201
         return 127
-    _watch(child, told, wake_read, options.heartbeat)
-    _end_family(child, options.grace)
+    asked = _watch(child, told, wake_read, options.heartbeat)
+    is_orphan = not asked or os.getppid() != parent
+    _end_family(child, min(options.grace, ORPHAN_GRACE) if is_orphan else options.grace)
     code = child.returncode
     return code if code >= 0 else 128 - code
 
@@ -182,23 +185,23 @@ def _parent(given: str | None) -> int:
     return os.getppid()
 
 
-def _watch(child: "subprocess.Popen[bytes]", told: list[int], wake: int, heartbeat: float | None) -> None:
-    """Return when the command has ended or is to be ended."""
+def _watch(child: "subprocess.Popen[bytes]", told: list[int], wake: int, heartbeat: float | None) -> bool:
+    """Return when the command has ended or is to be ended: False when that is for want of a heartbeat."""
     heard = time.monotonic()
     sources = [wake] if heartbeat is None else [wake, sys.stdin.fileno()]
     while True:
         _reap(child)
         if child.returncode is not None or told:
-            return
+            return True
         left = None if heartbeat is None else heard + heartbeat - time.monotonic()
         if left is not None and left <= 0:
-            return
+            return False
         ready, _, _ = select.select(sources, [], [], left)
         for source in ready:
             data = os.read(source, 4096)
             if source != wake:
                 if not data:
-                    return
+                    return False
                 heard = time.monotonic()
 
 

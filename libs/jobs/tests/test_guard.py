@@ -163,6 +163,19 @@ def test_everything_ends_when_the_owner_is_killed(family: list[str], tmp_path: P
     eventually(lambda: all_gone(found))
 
 
+def test_a_dead_owners_command_gets_little_grace_however_much_was_promised(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    deaf = "import pathlib, signal; signal.signal(15, signal.SIG_IGN)\n"
+    deaf += f"pathlib.Path({str(ready)!r}).touch(); signal.pause()"
+    code = "import sys; from hearth_jobs.guard import *; guarded(sys.argv[1:], grace=600).wait()"
+    owner = subprocess.Popen([PYTHON, "-c", code, PYTHON, "-c", deaf])
+    eventually(ready.exists)
+    found = [process.pid for process in psutil.Process(owner.pid).children(recursive=True)]
+    owner.kill()
+    owner.wait()
+    eventually(lambda: all_gone(found))
+
+
 @pytest.mark.parametrize("silent", [True, False])
 def test_a_silent_or_closed_heartbeat_ends_everything(family: list[str], tmp_path: Path, silent: bool) -> None:
     process = guarded(family, heartbeat=1.5 if silent else 600, grace=1)

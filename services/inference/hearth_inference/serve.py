@@ -103,4 +103,9 @@ def _lives(report: NodeReport) -> bool:
     host, _, pid = report.node_id.rpartition(":")
     if report.node_id == owner_name():
         return False
-    return host != owner_name().rpartition(":")[0] or psutil.pid_exists(int(pid))
+    if host != owner_name().rpartition(":")[0]:
+        return True
+    try:
+        return bool(psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE)  # killed, and not yet reaped
+    except psutil.NoSuchProcess:
+        return False
