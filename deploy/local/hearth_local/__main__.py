@@ -1,16 +1,18 @@
 """`python -m hearth_local up|down|status|logs`: the platform as processes on loopback."""
 
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from hearth_local.checks import CannotStart
+from hearth_local.config import CannotStart
 from hearth_local.platform import Platform
-from hearth_local.text import gib
+from hearth_local.text import mib, span
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 console = Console(highlight=False)
@@ -20,32 +22,44 @@ errors = Console(stderr=True, highlight=False)
 @app.command()
 def up() -> None:
     """Start everything and wait until it is ready."""
-    platform = Platform.from_environment()
-    if platform.is_up():
-        console.print(f"Hearth is up already: {platform.url}")
-        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    platform = _platform()
     try:
         platform.start(console)
     except CannotStart as reason:
-        errors.print(f"[red]not started:[/] {reason}")
+        errors.print("[red]not started:[/]", end=" ")
+        errors.print(str(reason), markup=False)
         raise typer.Exit(1) from reason
     except KeyboardInterrupt:
-        errors.print("interrupted; everything is stopped again")
+        errors.print("interrupted; what was started is stopped again")
         raise typer.Exit(130) from None
     console.print(f"Hearth is up: {platform.url}/api/docs/\n  data: {platform.home}\n  stop it: make down")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _platform() -> Platform:
+    try:
+        return Platform.from_environment()
+    except CannotStart as reason:
+        errors.print(str(reason), markup=False)
+        raise typer.Exit(2) from reason
 
 
 @app.command()
 def down() -> None:
     """Stop everything."""
-    Platform.from_environment().stop(console)
+    _platform().stop(console)
     console.print("Hearth is down")
 
 
 @app.command()
 def status() -> None:
     """Show how each program is; exit code 0 only when all are ready."""
-    platform = Platform.from_environment()
+    platform = _platform()
     programs = platform.status()
     if not programs:
         console.print("Hearth is down; `make up` starts it")
@@ -58,8 +72,8 @@ def status() -> None:
             "[green]yes[/]" if program.ready else "[red]no[/]",
             str(program.pid or ""),
             str(program.port or ""),
-            f"{program.uptime_seconds / 60:.0f} min" if program.uptime_seconds else "",
-            gib(program.memory_bytes),
+            span(program.uptime_seconds) if program.state == "RUNNING" else "",
+            mib(program.memory_bytes) if program.pid else "",
         )
     console.print(table)
     if not all(program.ready for program in programs):
@@ -72,16 +86,15 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as lines come")] = False,
 ) -> None:
     """Show the end of the logs."""
-    platform = Platform.from_environment()
-    names = [each.name for each in platform.programs]
-    if program and program not in names:
-        errors.print(f"there is no program {program!r}; there are {', '.join(names)}")
-        raise typer.Exit(2)
-    paths = [platform.config.log_of(name) for name in ([program] if program else names)]
-    found = [str(path) for path in paths if path.exists()]
-    if not found:
-        errors.print(f"no logs in {platform.config.logs} yet")
+    config = _platform().config
+    names = sorted(path.stem for path in config.logs.glob("*.log"))  # the engines' and the supervisor's, too
+    if not names:
+        errors.print(f"no logs in {config.logs} yet")
         raise typer.Exit(1)
+    if program and program not in names:
+        errors.print(f"there is no log of {program!r}; there are {', '.join(names)}")
+        raise typer.Exit(2)
+    found = [str(config.log_of(name)) for name in ([program] if program else names)]
     sys.stdout.flush()
     os.execvp("tail", ["tail", "-n", "50", *(["-F"] if follow else []), *found])
 

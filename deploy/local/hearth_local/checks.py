@@ -3,34 +3,55 @@
 import contextlib
 import shutil
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 import psutil
 
-from hearth_local.config import DEFAULT_PORTS, Config
-from hearth_local.paths import env_python
+from hearth_local.config import CannotStart, Config, Ports
+from hearth_local.paths import env_python, envs_folder
+
+__all__ = ["CannotStart", "check_disk", "check_environments", "check_ports", "check_socket_path"]
 
 NEEDED_GIB = 2.0
 
 
-class CannotStart(Exception):
-    """The platform cannot be started; the message is one line that says why and what to do."""
+def check_ports(ports: Ports, names: Collection[str]) -> None:
+    """Raise CannotStart for the first port that cannot be had, with who has it and how to choose another.
+
+    `names` are the main ports; those that follow one of them, such as `s3 filer`, are looked at with it.
+    """
+    taken: dict[int, str] = {}
+    for name, port in ports.by_name.items():
+        main = name.split()[0]
+        if main not in names:
+            continue
+        fault = f"is the port of {taken[port]} too" if port in taken else _fault(port)
+        if fault:
+            other = _free_from(port + 1000)
+            raise CannotStart(
+                f"port {port} ({name}) {fault}; choose another: HEARTH_{main.upper()}_PORT={other} make up"
+            )
+        taken[port] = name
 
 
-def check_ports(config: Config) -> None:
-    """Raise CannotStart for the first port that is taken, with who has it and how to choose another."""
-    for name, port in config.ports.by_name.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                main = name.split()[0]
-                variable = f"HEARTH_{main.upper()}_PORT"
-                raise CannotStart(
-                    f"port {port} ({name}) is taken by {_holder(port)}; stop that, or choose another: "
-                    f"{variable}={DEFAULT_PORTS[main] + 1000} make up"
-                ) from None
+def _fault(port: int) -> str:
+    """Why nothing can listen on it; empty when it can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do; a listener is still in the way
+        try:
+            probe.bind(("127.0.0.1", port))
+        except PermissionError:
+            return "is for root alone"
+        except OSError:
+            return f"is taken by {_holder(port)}"
+    return ""
+
+
+def _free_from(port: int) -> int:
+    """The first port from there on that looks free, the seven after it as well."""
+    candidates = range(port if port < 60000 else 20000, 65000, 10)
+    return next((first for first in candidates if not any(_fault(first + offset) for offset in range(8))), 0)
 
 
 def _holder(port: int) -> str:
@@ -52,11 +73,11 @@ def check_disk(config: Config) -> None:
         )
 
 
-def check_environments() -> None:
-    """Raise CannotStart when an engine's environment is missing."""
-    for name in ("training", "vllm", "infinity"):
+def check_environments(names: Collection[str]) -> None:
+    """Raise CannotStart when an environment that a program needs is missing."""
+    for name in sorted(names):
         if not env_python(name).exists():
-            raise CannotStart(f"the environment {name} is missing; run `make setup`")
+            raise CannotStart(f"the environment {name} is missing in {envs_folder()}; run `make setup`")
 
 
 def check_socket_path(path: Path) -> None:

@@ -9,7 +9,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 def envs_folder() -> Path:
     """The folder of the environments (HEARTH_ENVS)."""
-    return Path(os.environ.get("HEARTH_ENVS", CHECKOUT / ".envs"))
+    return Path(os.environ.get("HEARTH_ENVS") or CHECKOUT / ".envs").absolute()
 
 
 def env_python(name: str) -> Path:

@@ -1,26 +1,31 @@
 """A platform on this machine: start it, stop it, ask how it is."""
 
 import contextlib
+import os
 import shutil
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from xmlrpc.client import Error as RpcError
 from xmlrpc.client import Fault
 
-import psutil
+from hearth_jobs.guard import kill_all, relatives
 from rich.console import Console
 
 from hearth_local import supervisor
-from hearth_local.checks import CannotStart, check_disk, check_environments, check_ports, check_socket_path
-from hearth_local.config import Config, load_secrets
-from hearth_local.models import EMBEDDING, embedding_source
+from hearth_local.checks import check_disk, check_environments, check_ports, check_socket_path
+from hearth_local.config import CannotStart, Config, load_secrets
+from hearth_local.models import EMBEDDING, ModelSourceError, embedding_source
+from hearth_local.processes import POLL_SECONDS, alone, await_true, last_lines, memory_of_marked, memory_of_tree
 from hearth_local.programs import PROGRAMS, Context, Program
 
-START_SECONDS = 60.0
-POLL_SECONDS = 0.1
-STOPPING = {"RUNNING", "STARTING", "STOPPING", "BACKOFF"}
+START_SECONDS = 90.0
+STOPPED = {"STOPPED", "EXITED", "FATAL"}
+DIED = {"EXITED", "BACKOFF", "FATAL"}
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,14 @@ class ProgramStatus:
 
 @dataclass(frozen=True)
 class Platform:
-    """One platform under one HEARTH_HOME."""
+    """One platform under one HEARTH_HOME. Several may run at once, with homes and ports of their own."""
 
     config: Config
     programs: Sequence[Program] = PROGRAMS
 
     @staticmethod
     def from_environment() -> "Platform":
-        """The platform that HEARTH_HOME and the HEARTH_*_PORT variables name."""
+        """The platform that HEARTH_HOME and the HEARTH_*_PORT variables name. Raises CannotStart."""
         return Platform(Config.from_environment())
 
     @property
@@ -63,136 +68,174 @@ class Platform:
         try:
             with supervisor.rpc(self.config) as rpc:
                 return bool(rpc.getState()["statename"] == "RUNNING")
-        except OSError:
+        except (OSError, HTTPException, RpcError):
             return False
 
-    def start(self, console: Console) -> None:
-        """Start every program in order, each when the one before it is ready.
+    def start(self, console: Console | None = None) -> None:
+        """Start every program that does not run, in order, each when the one before it is ready.
 
-        Raises CannotStart, with nothing left running, when one cannot be had. Does nothing when it is up.
+        Raises CannotStart when one cannot be had; nothing is left running then, unless the platform was up before.
         """
-        if self.is_up():
-            return
-        self._prepare()
-        context = Context(self.config, load_secrets(self.config))
-        supervisor.spawn(context, self.programs)
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while not self.is_up():
-                if time.monotonic() > deadline:
-                    raise CannotStart(f"supervisord does not answer: {_tail(self.config.log_of('supervisor'), 3)}")
-                time.sleep(POLL_SECONDS)
-            for program in self.programs:
-                began = time.monotonic()
-                with console.status(f"starting {program.name}"):
-                    self._start_one(context, program)
-                console.print(f"  [green]ready[/] {program.name} [dim]{time.monotonic() - began:.1f} s[/]")
-        except BaseException:
-            self.stop(console)
-            raise
-
-    def _prepare(self) -> None:
-        for folder in ("run", "logs/jobs", "models", "imports", "adapters", "runs"):
-            (self.home / folder).mkdir(parents=True, exist_ok=True)
-        check_socket_path(Path(supervisor.socket_path(self.config)))
-        check_environments()
-        check_disk(self.config)
-        check_ports(self.config)
-        self._place_embedding_model()
-
-    def _place_embedding_model(self) -> None:
-        """Put the packaged embedding model where management imports it from."""
-        target = self.home / "imports" / EMBEDDING
-        if not target.exists():
-            scratch = target.with_name(f".{EMBEDDING}.partial")
-            shutil.rmtree(scratch, ignore_errors=True)
-            shutil.copytree(embedding_source(), scratch)
-            scratch.rename(target)
-
-    def _start_one(self, context: Context, program: Program) -> None:
-        with supervisor.rpc(self.config) as rpc:
+        console = console or Console(quiet=True)
+        with self._alone(console):
+            was_up = self.is_up()
             try:
-                rpc.startProcess(program.name, False)
-            except Fault as fault:
-                raise CannotStart(f"{program.name} could not be started: {fault.faultString}") from fault
-            self._await_ready(context, program, rpc)
+                if not was_up:
+                    self._prepare(console)
+                    self._spawn()
+                self._start_programs(console)
+            except BaseException:
+                if not was_up:
+                    self._stop(console)
+                raise
 
-    def _await_ready(self, context: Context, program: Program, rpc: Any) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not _is_ready(context, program):
-            state = rpc.getProcessInfo(program.name)["statename"]
-            if state in {"FATAL", "EXITED"} or time.monotonic() > deadline:
-                log = self.config.log_of(program.name)
-                raise CannotStart(f"{program.name} does not get ready ({state}): {_tail(log, 5)}\n  its log: {log}")
-            time.sleep(POLL_SECONDS)
-
-    def stop(self, console: Console) -> None:
-        """Stop every program, last started first, and see that no process is left. Does nothing when it is down."""
-        family = self._family()
-        if self.is_up():
-            with console.status("stopping"), supervisor.rpc(self.config) as rpc:
-                self._stop_programs(rpc)
-                with contextlib.suppress(OSError):
-                    rpc.shutdown()
-                psutil.wait_procs(family[:1], timeout=30)
-        _, left = psutil.wait_procs(family, timeout=10)
-        for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(left, timeout=10)
-
-    def _stop_programs(self, rpc: Any) -> None:
-        """The stores last, when nobody writes to them any more; the others all at once."""
-        stores = [program for program in self.programs if program.is_store]
-        for group in ([program for program in self.programs if not program.is_store], stores):
-            for program in reversed(group):
-                with contextlib.suppress(Fault):  # it was not running
-                    rpc.stopProcess(program.name, False)
-            names = {program.name for program in group}
-            deadline = time.monotonic() + max((program.stop_seconds for program in group), default=0) + 15
-            while any(i["name"] in names and i["statename"] in STOPPING for i in rpc.getAllProcessInfo()):
-                if time.monotonic() > deadline:
-                    break  # the shutdown that follows kills what is left
-                time.sleep(POLL_SECONDS)
-
-    def _family(self) -> list[psutil.Process]:
-        """supervisord, and everything below it."""
-        try:
-            pid = int((self.config.run / "supervisor.pid").read_text())
-            process = psutil.Process(pid)
-            if "supervisord" not in " ".join(process.cmdline()):
-                return []  # the file is old, and its number somebody else's by now
-            return [process, *process.children(recursive=True)]
-        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
-            return []
-
-    def memory_bytes(self) -> int:
-        """The memory of all its processes (proportional set size)."""
-        return sum(_memory(process) for process in self._family())
+    def stop(self, console: Console | None = None) -> None:
+        """Stop every program, the stores last, and see that no process is left. Does nothing when it is down."""
+        console = console or Console(quiet=True)
+        if self.config.run.exists():
+            with self._alone(console):
+                self._stop(console)
 
     def status(self) -> list[ProgramStatus]:
         """How each program is; empty when the platform is down."""
         if not self.is_up():
             return []
-        context = Context(self.config, load_secrets(self.config))
+        context = self._context()
         with supervisor.rpc(self.config) as rpc:
             infos = {info["name"]: info for info in rpc.getAllProcessInfo()}
-        found = []
-        for program in self.programs:
-            info = infos[program.name]
-            running = info["statename"] == "RUNNING"
-            found.append(
-                ProgramStatus(
-                    name=program.name,
-                    state=info["statename"],
-                    ready=running and _is_ready(context, program),
-                    pid=info["pid"] or None,
-                    uptime_seconds=info["now"] - info["start"] if running else 0,
-                    memory_bytes=_tree_memory(info["pid"]) if info["pid"] else 0,
-                    port=self.config.ports[program.port] if program.port else None,
-                )
-            )
-        return found
+        return [self._status_of(program, infos[program.name], context) for program in self.programs]
+
+    def memory_bytes(self) -> int:
+        """The memory of all its processes."""
+        return memory_of_marked(self.config.mark)
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    def _context(self) -> Context:
+        return Context(self.config, load_secrets(self.config))
+
+    @contextlib.contextmanager
+    def _alone(self, console: Console) -> Iterator[None]:
+        """Two who start or stop it at once take turns."""
+        self.config.run.mkdir(parents=True, exist_ok=True)
+        with alone(self.config.run / "lock", lambda: console.print("waiting for another `make up` or `make down`")):
+            yield
+
+    def _prepare(self, console: Console) -> None:
+        """Everything that can be known to go wrong, before anything is started."""
+        check_socket_path(Path(supervisor.socket_path(self.config)))
+        for folder in ("logs/jobs", "models", "imports", "adapters", "runs"):
+            (self.home / folder).mkdir(parents=True, exist_ok=True)
+        check_environments({name for program in self.programs for name in program.needs})
+        check_disk(self.config)
+        if relatives(self.config.mark):  # the supervisor was killed: what it ran is just ending by itself
+            console.print("waiting for the processes of the last run to end")
+            self._await_nobody(self.programs)
+        check_ports(self.config.ports, {program.port for program in self.programs if program.port})
+        if any(program.imports for program in self.programs):
+            self._place_embedding_model()
+
+    def _place_embedding_model(self) -> None:
+        """Put the packaged embedding model where management imports it from."""
+        target = self.home / "imports" / EMBEDDING
+        if target.exists():
+            return
+        scratch = target.with_name(f".{EMBEDDING}.partial")
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            shutil.copytree(embedding_source(), scratch)
+        except ModelSourceError as fault:
+            raise CannotStart(str(fault)) from fault
+        scratch.rename(target)
+
+    def _spawn(self) -> None:
+        supervisor.spawn(self._context(), self.programs)
+        if not await_true(self.is_up, START_SECONDS):
+            log = self.config.log_of("supervisor")
+            raise CannotStart(f"supervisord does not answer; the end of {log}:\n{last_lines(log, 5)}")
+
+    def _start_programs(self, console: Console) -> None:
+        context = self._context()
+        with supervisor.rpc(self.config) as rpc:
+            for program in self.programs:
+                began = time.monotonic()
+                with console.status(f"starting {program.name}"):
+                    try:
+                        self._start_one(program, rpc)
+                    except Fault as fault:
+                        raise CannotStart(f"{program.name} could not be started: {fault.faultString}") from fault
+                    self._await_ready(context, program, rpc)
+                console.print(f"  [green]ready[/] {program.name} [dim]{time.monotonic() - began:.1f} s[/]")
+
+    def _start_one(self, program: Program, rpc: Any) -> None:
+        state = rpc.getProcessInfo(program.name)["statename"]
+        if state in {"RUNNING", "STARTING"}:
+            return
+        if state == "BACKOFF":  # it waits for its next try, and cannot be started meanwhile
+            rpc.stopProcess(program.name)
+        rpc.startProcess(program.name, False)
+
+    def _await_ready(self, context: Context, program: Program, rpc: Any) -> None:
+        """All it needs is there, so the first time that it ends is the last: it would end again."""
+        deadline = time.monotonic() + START_SECONDS
+        first = rpc.getProcessInfo(program.name)["pid"]
+        while not _is_ready(context, program):
+            info = rpc.getProcessInfo(program.name)
+            fault = "ended" if info["statename"] in DIED or info["pid"] != first else ""
+            if not fault and time.monotonic() > deadline:
+                fault = f"was not ready after {START_SECONDS:.0f} s"
+            if fault:
+                log = self.config.log_of(program.name)
+                raise CannotStart(f"{program.name} {fault}; the end of {log}:\n{last_lines(log, 10)}")
+            time.sleep(POLL_SECONDS)
+
+    # -- stop ----------------------------------------------------------------------------------------------------
+
+    def _stop(self, console: Console) -> None:
+        with console.status("stopping"):
+            with contextlib.suppress(OSError, HTTPException, RpcError):
+                if self.is_up():
+                    with supervisor.rpc(self.config) as rpc:
+                        self._stop_programs(rpc)
+            self._end_supervisor()
+            self._await_nobody(self.programs)
+
+    def _stop_programs(self, rpc: Any) -> None:
+        """The stores last, when nobody writes to them any more; the others all at once."""
+        stores = {program.name for program in self.programs if program.is_store}
+        others = {info["name"] for info in rpc.getAllProcessInfo()} - stores
+        for group in (others, stores):
+            for name in group:
+                with contextlib.suppress(Fault):  # it does not run
+                    rpc.stopProcess(name, False)
+            seconds = _longest_stop([program for program in self.programs if program.name in group])
+            await_true(lambda group=group: _have_stopped(group, rpc), seconds)  # type: ignore[misc]
+
+    def _end_supervisor(self) -> None:
+        """Ask it to end; also one that does not answer (any more, or yet)."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(supervisor.pid_path(self.config).read_text())
+            if pid in relatives(self.config.mark):  # or the file is old, and its number somebody else's by now
+                os.kill(pid, signal.SIGTERM)
+
+    def _await_nobody(self, programs: Sequence[Program]) -> None:
+        """Until no process of the platform is left; those that take too long are killed."""
+        if not await_true(lambda: not relatives(self.config.mark), _longest_stop(programs)):
+            kill_all(lambda: relatives(self.config.mark))
+
+    # -- status --------------------------------------------------------------------------------------------------
+
+    def _status_of(self, program: Program, info: dict[str, Any], context: Context) -> ProgramStatus:
+        running = info["statename"] == "RUNNING"
+        return ProgramStatus(
+            name=program.name,
+            state=info["statename"],
+            ready=running and _is_ready(context, program),
+            pid=info["pid"] or None,
+            uptime_seconds=info["now"] - info["start"] if running else 0,
+            memory_bytes=memory_of_tree(info["pid"]) if info["pid"] else 0,
+            port=self.config.ports[program.port] if program.port else None,
+        )
 
 
 def _is_ready(context: Context, program: Program) -> bool:
@@ -202,22 +245,10 @@ def _is_ready(context: Context, program: Program) -> bool:
         return False
 
 
-def _memory(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return 0
+def _have_stopped(names: Collection[str], rpc: Any) -> bool:
+    return all(info["statename"] in STOPPED for info in rpc.getAllProcessInfo() if info["name"] in names)
 
 
-def _tree_memory(pid: int) -> int:
-    try:
-        process = psutil.Process(pid)
-        return sum(_memory(each) for each in [process, *process.children(recursive=True)])
-    except psutil.NoSuchProcess:
-        return 0
-
-
-def _tail(path: Path, lines: int) -> str:
-    if not path.exists():
-        return "(no log)"
-    return " | ".join(line.strip() for line in path.read_text(errors="replace").splitlines()[-lines:])
+def _longest_stop(programs: Sequence[Program]) -> float:
+    """Seconds after which a program that is to stop will not do so by itself."""
+    return max((program.stop_seconds for program in programs), default=0) + 15.0

@@ -4,16 +4,16 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
+import psutil
 from hearth_storage.config import S3Settings
 from hearth_storage.objects import connect as connect_s3
 from pydantic import SecretStr
 from redis import Redis
 from rq import Worker
 
-from hearth_local.config import Config, Secrets, valkey_binary
+from hearth_local.config import Config, Secrets, valkey_binary, write_private
 from hearth_local.paths import env_python, light_binary
 
 
@@ -39,7 +39,9 @@ class Program:
     ready: Callable[[Context], bool]  # may raise: not ready
     port: str | None = None  # the name of the port it listens on, where there is one
     env: dict[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()  # other environments
     stop_seconds: int = 10  # between asking it to stop and killing it
+    imports: bool = False  # it deploys the packaged embedding model from imports/
     is_store: bool = False  # others write to it until they have stopped
 
 
@@ -56,11 +58,12 @@ def _answers(port: str) -> Callable[[Context], bool]:
 
 
 def _works(name: str) -> Callable[[Context], bool]:
-    """Whether an RQ worker of this name has registered."""
+    """Whether an RQ worker of this name has registered, and not one that was killed and is not forgotten yet."""
 
     def check(context: Context) -> bool:
         with context.redis() as redis:
-            return any(worker.name.startswith(f"{name}@") for worker in Worker.all(connection=redis))
+            registered = [each for each in Worker.all(connection=redis) if each.name.startswith(f"{name}@")]
+        return any(each.pid is not None and psutil.pid_exists(each.pid) for each in registered)
 
     return check
 
@@ -94,7 +97,7 @@ def _s3(context: Context) -> list[str]:
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identities = {"identities": [{"name": "hearth", "credentials": [keys], "actions": actions}]}
     return [
-        light_binary("weed"), f"-logdir={config.logs}", "server",
+        light_binary("weed"), "-logtostderr=true", "server",
         f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         "-s3", f"-s3.port={ports['s3']}", f"-s3.port.grpc={ports['s3 s3.grpc']}",
         f"-s3.config={write_private(config.run / 's3.json', json.dumps(identities))}",
@@ -104,7 +107,7 @@ def _s3(context: Context) -> list[str]:
         f"-filer.port={ports['s3 filer']}", f"-filer.port.grpc={ports['s3 filer.grpc']}",
         "-volume.max=0", "-master.volumeSizeLimitMB=1024", "-master.telemetry=false",
         # or a restart after a kill takes 17 s
-        "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms",
+        "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms", "-volume.preStopSeconds=0",
     ]  # fmt: skip
 
 
@@ -120,27 +123,20 @@ def _lists_buckets(context: Context) -> bool:
     return True
 
 
-def write_private(path: Path, text: str) -> Path:
-    """Write a file that only its owner may read, since it holds a password."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(text)
-    return path
-
-
 def _node(name: str, engine: str) -> Program:
     env = {"HEARTH_ENGINE": engine, "HEARTH_ENGINE_PYTHON": str(env_python(engine))}
-    return Program(name, _module("hearth_inference"), _works(name), env=env, stop_seconds=40)
+    return Program(name, _module("hearth_inference"), _works(name), env=env, needs=(engine,), stop_seconds=40)
 
 
 PROGRAMS = (
     Program("valkey", _valkey, _pings, port="redis", is_store=True),
-    Program("s3", _s3, _lists_buckets, port="s3", is_store=True),
-    Program("management", _module("hearth_management"), _answers("management"), port="management"),
+    # Asked to stop, SeaweedFS waits 15 s for streams among its own parts. Everybody else has stopped by then, and it
+    # keeps what it acknowledged when it is killed.
+    Program("s3", _s3, _lists_buckets, port="s3", is_store=True, stop_seconds=2),
+    Program("management", _module("hearth_management"), _answers("management"), port="management", imports=True),
     Program("downloads", _module("hearth_management.downloads"), _works("downloads"), stop_seconds=20),
     Program("dataset", _module("hearth_dataset"), _answers("dataset"), port="dataset"),
-    Program("training", _module("hearth_training"), _works("training"), stop_seconds=90),
+    Program("training", _module("hearth_training"), _works("training"), needs=("training",), stop_seconds=90),
     _node("inference-embedding", "infinity"),
     _node("inference-llm", "vllm"),
     Program("gateway", _module("hearth_gateway"), _answers("gateway"), port="gateway"),

@@ -1,18 +1,19 @@
 """supervisord: its configuration, and talking to it over its unix socket."""
 
+import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from xmlrpc.client import ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
-from hearth_local.checks import CannotStart
-from hearth_local.config import Config, process_environment
-from hearth_local.programs import Context, Program, write_private
+from hearth_local.config import CannotStart, Config, process_environment, write_private
+from hearth_local.programs import Context, Program
 
 LOG_BYTES = 20 * 2**20
 
@@ -32,8 +33,13 @@ def rpc(config: Config) -> Iterator[Any]:
         transport.close()
 
 
-def _escaped(text: str) -> str:
-    return text.replace("%", "%%")
+def pid_path(config: Config) -> Path:
+    """Where supervisord writes its process id."""
+    return config.run / "supervisor.pid"
+
+
+def _escaped(text: object) -> str:
+    return str(text).replace("%", "%%")
 
 
 def configuration(context: Context, programs: Sequence[Program]) -> str:
@@ -43,21 +49,23 @@ def configuration(context: Context, programs: Sequence[Program]) -> str:
     """
     config = context.config
     text = (
-        f"[unix_http_server]\nfile={socket_path(config)}\nchmod=0600\n\n"
-        f"[supervisord]\nlogfile={config.logs}/supervisor.log\npidfile={config.run}/supervisor.pid\n"
-        f"directory={config.home}\nnodaemon=false\nloglevel=info\n\n"
+        f"[unix_http_server]\nfile={_escaped(socket_path(config))}\nchmod=0600\n\n"
+        f"[supervisord]\nlogfile={_escaped(config.log_of('supervisor'))}\npidfile={_escaped(pid_path(config))}\n"
+        f"directory={_escaped(config.home)}\nnodaemon=false\nloglevel=info\n"
+        f"{'user=root' if os.geteuid() == 0 else ''}\n\n"
         "[rpcinterface:supervisor]\n"
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
     )
     for program in programs:
-        guard = [sys.executable, "-m", "hearth_jobs.guard", f"--grace={program.stop_seconds}", "--"]
-        command = shlex.join([*guard, *program.command(context)])
+        # With the pid file, or a guard that starts while supervisord is killed would take process 1 for its parent.
+        options = [f"--grace={program.stop_seconds}", f"--parent={pid_path(config)}"]
+        command = [sys.executable, "-m", "hearth_jobs.guard", *options, "--", *program.command(context)]
         env = ",".join(f'{name}="{_escaped(value)}"' for name, value in program.env.items())
         text += (
-            f"\n[program:{program.name}]\ncommand={_escaped(command)}\n"
+            f"\n[program:{program.name}]\ncommand={_escaped(shlex.join(command))}\n"
             f"autostart=false\nautorestart=true\nstartsecs=1\nstartretries=30\n"
-            f"stopwaitsecs={program.stop_seconds + 10}\n"
-            f"stdout_logfile={config.log_of(program.name)}\nredirect_stderr=true\n"
+            f"stopwaitsecs={program.stop_seconds + 10}\nkillasgroup=true\n"
+            f"stdout_logfile={_escaped(config.log_of(program.name))}\nredirect_stderr=true\n"
             f"stdout_logfile_maxbytes={LOG_BYTES}\nstdout_logfile_backups=2\n"
         ) + (f"environment={env}\n" if env else "")
     return text
