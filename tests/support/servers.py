@@ -4,6 +4,7 @@ import json
 import platform
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ from pathlib import Path
 from shutil import which
 
 import psutil
+import uvicorn
 from hearth_storage.config import S3Settings
 from hearth_storage.objects import connect as connect_s3
 from minio import Minio
@@ -128,3 +130,19 @@ def _await_s3(client: Minio) -> None:
             client.list_buckets()
             if not client.bucket_exists(bucket_name="warm-up"):
                 client.make_bucket(bucket_name="warm-up")
+
+
+@contextmanager
+def running(config: uvicorn.Config) -> Iterator[uvicorn.Server]:
+    """An ASGI app on a real uvicorn server, in a thread; it answers when the block begins."""
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    for attempt in Retrying(stop=stop_after_delay(10), wait=wait_fixed(0.01)):
+        with attempt:
+            assert server.started
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,13 +1,14 @@
 """The dataset service's routes; every path is written without its last slash."""
 
+import asyncio
 import queue
 from collections.abc import Iterator
 from urllib.parse import quote
 
-import anyio
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from hearth_contracts.datasets import Dataset
+from hearth_contracts.errors import BadRequest
 from minio import Minio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
@@ -48,23 +49,21 @@ def routes(s3: Minio, settings: DatasetSettings) -> APIRouter:
         """One conversation a line: `messages` (OpenAI) or `conversations` (ShareGPT). Checked while it streams in."""
         pieces = Pieces()
         content_type = request.headers.get("content-type", "")
-        made: list[Dataset] = []
 
-        def take() -> None:
+        def take() -> Dataset:
             try:
-                made.append(store.ingest(s3, settings, content_type, description, pieces.iterate()))
+                return store.ingest(s3, settings, content_type, description, pieces.iterate())
             finally:
                 pieces.close()
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run_in_threadpool, take)
-            try:
-                async for piece in request.stream():
-                    await run_in_threadpool(pieces.put, piece)
-                await run_in_threadpool(pieces.put, None)
-            except ClientDisconnect as gone:
-                await run_in_threadpool(pieces.put, gone)
-        return made[0]
+        taking = asyncio.ensure_future(run_in_threadpool(take))
+        try:
+            async for piece in request.stream():
+                await run_in_threadpool(pieces.put, piece)
+            await run_in_threadpool(pieces.put, None)
+        except ClientDisconnect:
+            await run_in_threadpool(pieces.put, BadRequest("the upload was cut off by its client"))
+        return await taking
 
     @router.get("/{dataset_id}", summary="Download dataset", response_class=Response, responses=FILE)  # type: ignore[arg-type]
     def download(dataset_id: str, request: Request) -> Response:

@@ -1,0 +1,72 @@
+"""A whole file, whatever pieces it comes in."""
+
+import hashlib
+import json
+from itertools import pairwise
+
+import pytest
+from hearth_contracts.datasets import DatasetFormat
+from hearth_dataset.validation import MOST_FAULTS, Counts, Validator
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROW = json.dumps({"messages": [{"role": "user", "content": "héllo"}, {"role": "assistant", "content": "ho"}]}).encode()
+
+
+def check(data: bytes, pieces: list[int] | None = None, limit: int = 10_000) -> tuple[Counts | None, Validator]:
+    validator = Validator(limit)
+    cuts = sorted({0, len(data), *(cut % (len(data) + 1) for cut in pieces or [])})
+    for start, end in pairwise(cuts):
+        validator.feed(data[start:end])
+    return validator.finish(), validator
+
+
+def test_a_good_file_is_counted_and_hashed() -> None:
+    data = ROW + b"\r\n\n" + ROW
+    counts, _ = check(data)
+    assert counts == Counts(DatasetFormat.MESSAGES, 2, 4, len(data), hashlib.sha256(data).hexdigest())
+
+
+def test_a_byte_order_mark_is_no_fault() -> None:
+    counts, _ = check(b"\xef\xbb\xbf" + ROW)
+    assert counts is not None
+
+
+@given(
+    pieces=st.lists(st.integers(0, 10_000), max_size=20),
+    data=st.sampled_from([ROW + b"\n" + ROW, ROW + b"\n{bad\n\xff"]),
+)
+def test_the_pieces_make_no_difference(pieces: list[int], data: bytes) -> None:
+    whole, whole_validator = check(data)
+    cut, cut_validator = check(data, pieces)
+    assert (cut, cut_validator.faults) == (whole, whole_validator.faults)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "words"),
+    [
+        (b'{"messages": [', "not_json", "column"),
+        (b'{"a": "\xff"}', "not_utf8", "byte 8"),
+        (b"[1]", "value_error", "there is no 'messages'"),
+        (b"x" * 200_000, "too_long", "longer than"),
+        (b"[" * 100_000, "not_json", ""),
+    ],
+)
+def test_a_bad_line_is_named_and_the_others_are_still_looked_at(line: bytes, kind: str, words: str) -> None:
+    counts, validator = check(ROW + b"\n" + line + b"\n" + ROW + b"\n{}", limit=150_000)
+    assert counts is None
+    assert [fault.loc[:2] for fault in validator.faults] == [["line", 2], ["line", 4]]
+    assert validator.faults[0].type == kind
+    assert words in validator.faults[0].msg
+
+
+def test_only_the_first_hundred_faults_are_kept_and_all_are_counted() -> None:
+    _, validator = check(b"no\n" * 250)
+    assert (len(validator.faults), validator.fault_count) == (MOST_FAULTS, 250)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_a_fault(data: bytes) -> None:
+    counts, validator = check(data)
+    assert counts is None
+    assert "no rows" in validator.faults[0].msg
