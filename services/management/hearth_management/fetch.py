@@ -20,15 +20,12 @@ from typing import Annotated, Literal
 
 from hearth_contracts.base import Frozen
 from hearth_storage.model_store import model_folder
-from huggingface_hub import HfApi, ModelCard, constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
+from huggingface_hub import HfApi, ModelCard, snapshot_download
 from huggingface_hub.hf_api import ModelInfo
 from pydantic import Field
+
+from hearth_management.large_files import BLOBS, PARTIAL, bring_large_files
+from hearth_management.refusals import Refused, disk_errors, hub_errors
 
 WANTED = (
     "*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt",
@@ -38,10 +35,6 @@ WANTED = (
 
 COPY_BYTES = 8 * 2**20
 SPARE_BYTES = 512 * 2**20
-
-
-class Refused(Exception):
-    """The model cannot be had; the message says why and what to do."""
 
 
 class Progress(Frozen):
@@ -87,11 +80,17 @@ def download(model_id: str, store: Path) -> Fetched:
                 "so they are not taken. Look for a conversion to safetensors on the hub"
             )
         total = sum(file.size or 0 for file in files)
-        blobs = model_folder(store, model_id) / "blobs"
-        check_room(store, total - _folder_bytes(blobs), model_id)
-        with _reporting(lambda: Progress(done=min(_folder_bytes(blobs), total), total=total)):
+        folder = model_folder(store, model_id)
+
+        def brought() -> int:
+            return min(_folder_bytes(folder / BLOBS) + _folder_bytes(folder / PARTIAL), total)
+
+        check_room(store, total - brought(), model_id)
+        assert info.sha is not None
+        with _reporting(lambda: Progress(done=brought(), total=total)):
+            bring_large_files(model_id, info.sha, files, folder)
             snapshot_download(model_id, revision=info.sha, cache_dir=store, allow_patterns=list(WANTED))
-    assert info.sha is not None
+        shutil.rmtree(folder / PARTIAL)
     return Fetched(revision=info.sha, size_bytes=total, license=_license_of(info))
 
 
@@ -106,45 +105,6 @@ def _license_of(info: ModelInfo) -> str | None:
     if given == "other" and info.card_data.get("license_name"):
         return str(info.card_data.get("license_name"))
     return given if isinstance(given, str) else ", ".join(given)
-
-
-@contextmanager
-def hub_errors(model_id: str) -> Iterator[None]:
-    """The hub client's exceptions as words for the user."""
-    where = constants.ENDPOINT
-    try:
-        yield
-    except GatedRepoError as error:
-        raise Refused(
-            f"{model_id} is gated: accept its licence on {where}/{model_id} and set HF_TOKEN to a token of that account"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise Refused(
-            f"{where} knows no model {model_id}, or it is private: check the id, or set HF_TOKEN to one that may"
-        ) from error
-    except OfflineModeIsEnabled as error:
-        raise Refused(
-            "HF_HUB_OFFLINE is set, so nothing is downloaded: unset it, or put the model's folder under "
-            "HEARTH_HOME/imports and POST /v1/models/import/"
-        ) from error
-    except HfHubHTTPError as error:
-        code = error.response.status_code
-        if code in (401, 403):
-            raise Refused(f"{where} refuses the token for {model_id} ({code}): set HF_TOKEN to a valid one") from error
-        raise Refused(f"{where} answered {code} for {model_id}; try again later") from error
-    except OSError as error:
-        if error.errno == 28:
-            raise Refused(
-                f"the disk is full: free some space and add {model_id} again; what was brought is kept"
-            ) from error
-        raise Refused(
-            f"{where} is not reachable ({error}): check the network and HF_ENDPOINT, or import a folder"
-        ) from error
-    except Exception as error:
-        if isinstance(error, Refused):
-            raise
-        # The hub's HTTP client has its own family of connection errors, none of them an OSError.
-        raise Refused(f"{model_id} could not be downloaded from {where}: {type(error).__name__}: {error}") from error
 
 
 def import_folder(model_id: str, store: Path, folder: Path) -> Fetched:
@@ -238,7 +198,8 @@ def main() -> int:
         if options.how == "download":
             say(download(options.model_id, options.store))
         else:
-            say(import_folder(options.model_id, options.store, options.folder))
+            with disk_errors(options.model_id):
+                say(import_folder(options.model_id, options.store, options.folder))
     except Refused as refusal:
         say(Refusal(reason=str(refusal)))
     return 0

@@ -9,7 +9,7 @@ from hearth_contracts.models import ImportRequest, ModelEntry
 from hearth_contracts.names import is_adapter_id, is_model_id
 from hearth_jobs.queues import DOWNLOADS, enqueue, transaction
 from hearth_storage.adapters import delete_adapter, list_manifests, read_manifest
-from hearth_storage.model_store import StoredModel, delete_model, find_model, list_models, snapshot_path
+from hearth_storage.model_store import StoredModel, delete_model, find_model, list_models, model_folder, snapshot_path
 
 from hearth_management.services import Services
 
@@ -98,7 +98,7 @@ def add_from_folder(services: Services, request: ImportRequest) -> Job:
 
 
 def remove(services: Services, model_id: str) -> None:
-    """Delete a base model or an adapter. Raises NotFound, Conflict."""
+    """Delete a base model or an adapter, or what an interrupted download left. Raises NotFound, Conflict."""
     for record in services.deployments.all():
         for spec in (record.desired, record.serving):
             if spec is not None and model_id in (spec.model_id, *spec.adapter_ids):
@@ -107,7 +107,8 @@ def remove(services: Services, model_id: str) -> None:
         finetune = services.finetunes.get(services.jobs.subject(job.id)) if job.kind is JobKind.FINETUNE else None
         if finetune is not None and finetune.model_id == model_id:
             raise Conflict(f"{model_id!r} is being fine-tuned by job {job.id}; interrupt that first")
-    if find_model(services.home.models, model_id) is not None:
+    _refuse_while_added(services, model_id)
+    if is_model_id(model_id) and model_folder(services.home.models, model_id).is_dir():
         delete_model(services.home.models, model_id)
     elif is_adapter_id(model_id) and read_manifest(services.s3, model_id) is not None:
         delete_adapter(services.s3, model_id)
@@ -118,11 +119,15 @@ def remove(services: Services, model_id: str) -> None:
 def _refuse_twice(services: Services, model_id: str) -> None:
     if find_model(services.home.models, model_id) is not None:
         raise Conflict(f"{model_id!r} is there already")
+    _refuse_while_added(services, model_id)
+
+
+def _refuse_while_added(services: Services, model_id: str) -> None:
     for job in services.jobs.active():
         if job.kind in (JobKind.DOWNLOAD, JobKind.IMPORT):
             subject = json.loads(services.jobs.subject(job.id))
             if subject["model_id"] == model_id:
-                raise Conflict(f"{model_id!r} is being added by job {job.id}")
+                raise Conflict(f"{model_id!r} is being added by job {job.id}; wait, or interrupt that first")
 
 
 def _begin(services: Services, kind: JobKind, name: str, subject: dict[str, str]) -> Job:

@@ -1,0 +1,75 @@
+"""Why a model cannot be had, in words for the user: what was wrong, and what to do."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+
+class Refused(Exception):
+    """The model cannot be had; the message says why and what to do."""
+
+
+@contextlib.contextmanager
+def disk_errors(model_id: str) -> Iterator[None]:
+    """A full disk as words for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Refused(
+                f"the disk is full: free some space and add {model_id} again; what was downloaded is kept"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def hub_errors(model_id: str) -> Iterator[None]:
+    """The hub client's exceptions as words for the user."""
+    where = constants.ENDPOINT
+    try:
+        with disk_errors(model_id):
+            yield
+    except Refused:
+        raise
+    except GatedRepoError as error:
+        raise Refused(
+            f"{model_id} is gated: accept its licence on {where}/{model_id} and set HF_TOKEN to a token of that account"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise Refused(
+            f"{where} knows no model {model_id}, or it is private: check the id, or set HF_TOKEN to one that may"
+        ) from error
+    except OfflineModeIsEnabled as error:
+        raise Refused(
+            "HF_HUB_OFFLINE is set, so nothing is downloaded: unset it, or put the model's folder under "
+            "HEARTH_HOME/imports and POST /v1/models/import/"
+        ) from error
+    except HfHubHTTPError as error:
+        code = error.response.status_code
+        if code in (401, 403):
+            raise Refused(f"{where} refuses the token for {model_id} ({code}): set HF_TOKEN to a valid one") from error
+        raise Refused(f"{where} answered {code} for {model_id}; try again later") from error
+    except Exception as error:
+        # The hub's HTTP client has its own family of connection errors; the system's error is what they come from.
+        if any(isinstance(cause, OSError) for cause in _causes(error)):
+            raise Refused(
+                f"{where} is not reachable ({error}): check the network and HF_ENDPOINT, or import a folder"
+            ) from error
+        raise Refused(
+            f"{model_id} could not be downloaded from {where}: {type(error).__name__}: {error}. "
+            "Add it again: what was downloaded is kept"
+        ) from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
