@@ -72,7 +72,7 @@ def status() -> None:
             "[green]yes[/]" if program.ready else "[red]no[/]",
             str(program.pid or ""),
             str(program.port or ""),
-            span(program.uptime_seconds) if program.state == "RUNNING" else "",
+            span(program.uptime_seconds) if program.pid else "",
             mib(program.memory_bytes) if program.pid else "",
         )
     console.print(table)

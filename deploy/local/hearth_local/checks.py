@@ -81,6 +81,9 @@ def check_environments(names: Collection[str]) -> None:
 
 
 def check_socket_path(path: Path) -> None:
-    """Raise CannotStart when the kernel would not take a unix socket's path: it has 107 bytes for it."""
-    if len(str(path).encode()) > 107:
+    """Raise CannotStart when the kernel would not take a unix socket's path: it has 107 bytes for it.
+
+    supervisord needs a few of them, since it makes the socket under another name first: with its process id.
+    """
+    if len(f"{path}.4194304".encode()) > 107:
         raise CannotStart(f"{path} is too long for a unix socket; set HEARTH_HOME to a shorter path")

@@ -24,6 +24,10 @@ from hearth_local.processes import POLL_SECONDS, alone, await_true, last_lines, 
 from hearth_local.programs import PROGRAMS, Context, Program
 
 START_SECONDS = 90.0
+STOP_MARGIN_SECONDS = 15.0  # over what a program was promised
+
+# supervisord's words for the states of a program; STARTING lasts a second, however soon it is ready
+LIVES = {"RUNNING", "STARTING"}
 STOPPED = {"STOPPED", "EXITED", "FATAL"}
 DIED = {"EXITED", "BACKOFF", "FATAL"}
 
@@ -169,7 +173,7 @@ class Platform:
 
     def _start_one(self, program: Program, rpc: Any) -> None:
         state = rpc.getProcessInfo(program.name)["statename"]
-        if state in {"RUNNING", "STARTING"}:
+        if state in LIVES:
             return
         if state == "BACKOFF":  # it waits for its next try, and cannot be started meanwhile
             rpc.stopProcess(program.name)
@@ -226,13 +230,13 @@ class Platform:
     # -- status --------------------------------------------------------------------------------------------------
 
     def _status_of(self, program: Program, info: dict[str, Any], context: Context) -> ProgramStatus:
-        running = info["statename"] == "RUNNING"
+        lives = info["statename"] in LIVES
         return ProgramStatus(
             name=program.name,
             state=info["statename"],
-            ready=running and _is_ready(context, program),
+            ready=lives and _is_ready(context, program),
             pid=info["pid"] or None,
-            uptime_seconds=info["now"] - info["start"] if running else 0,
+            uptime_seconds=info["now"] - info["start"] if lives else 0,
             memory_bytes=memory_of_tree(info["pid"]) if info["pid"] else 0,
             port=self.config.ports[program.port] if program.port else None,
         )
@@ -251,4 +255,4 @@ def _have_stopped(names: Collection[str], rpc: Any) -> bool:
 
 def _longest_stop(programs: Sequence[Program]) -> float:
     """Seconds after which a program that is to stop will not do so by itself."""
-    return max((program.stop_seconds for program in programs), default=0) + 15.0
+    return max((program.stop_seconds for program in programs), default=0) + STOP_MARGIN_SECONDS

@@ -38,6 +38,10 @@ def pid_path(config: Config) -> Path:
     return config.run / "supervisor.pid"
 
 
+def _below(config: Config, path: Path | str) -> str:
+    return str(Path(path).relative_to(config.home))
+
+
 def _escaped(text: object) -> str:
     return str(text).replace("%", "%%")
 
@@ -48,10 +52,11 @@ def configuration(context: Context, programs: Sequence[Program]) -> str:
     Every command runs under the guard, so that killing supervisord, too, ends everything.
     """
     config = context.config
+    # Paths are relative to its folder, the home: supervisord would take a % in them for a format, twice in some.
     text = (
-        f"[unix_http_server]\nfile={_escaped(socket_path(config))}\nchmod=0600\n\n"
-        f"[supervisord]\nlogfile={_escaped(config.log_of('supervisor'))}\npidfile={_escaped(pid_path(config))}\n"
-        f"directory={_escaped(config.home)}\nnodaemon=false\nloglevel=info\n"
+        f"[unix_http_server]\nfile={_below(config, socket_path(config))}\nchmod=0600\n\n"
+        f"[supervisord]\nlogfile={_below(config, config.log_of('supervisor'))}\n"
+        f"pidfile={_below(config, pid_path(config))}\nnodaemon=false\nloglevel=info\n"
         f"{'user=root' if os.geteuid() == 0 else ''}\n\n"
         "[rpcinterface:supervisor]\n"
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
@@ -65,7 +70,7 @@ def configuration(context: Context, programs: Sequence[Program]) -> str:
             f"\n[program:{program.name}]\ncommand={_escaped(shlex.join(command))}\n"
             f"autostart=false\nautorestart=true\nstartsecs=1\nstartretries=30\n"
             f"stopwaitsecs={program.stop_seconds + 10}\nkillasgroup=true\n"
-            f"stdout_logfile={_escaped(config.log_of(program.name))}\nredirect_stderr=true\n"
+            f"stdout_logfile={_below(config, config.log_of(program.name))}\nredirect_stderr=true\n"
             f"stdout_logfile_maxbytes={LOG_BYTES}\nstdout_logfile_backups=2\n"
         ) + (f"environment={env}\n" if env else "")
     return text
@@ -78,7 +83,13 @@ def spawn(context: Context, programs: Sequence[Program]) -> None:
     environment = process_environment(config, context.secrets)
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)]
     done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command,
+        env=environment,
+        cwd=config.home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         raise CannotStart(f"supervisord does not start: {(done.stderr or done.stdout).strip()}")
