@@ -108,9 +108,9 @@ def _short(body: Any) -> JSON:
 
 @contextmanager
 def _bar(name: str) -> Iterator[tuple[Progress, Any]]:
+    console.print(f"  {name}")
     columns = (
         SpinnerColumn(),
-        TextColumn(name),
         BarColumn(20),
         TextColumn("{task.fields[stage]}"),
         TimeElapsedColumn(),
