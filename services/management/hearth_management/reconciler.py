@@ -94,7 +94,8 @@ def reconcile_embedding(services: Services) -> None:
     if find_model(services.home.models, model_id) is None:
         jobs = [job for job in services.jobs.all() if job.name == f"IMPORT_{model_id}"]
         has_folder = (services.home.imports / settings.embedding_import / "config.json").is_file()
-        if has_folder and all(job.status in (JobStatus.FINISHED, JobStatus.KILLED) for job in jobs):
+        # One that failed would fail again, and one that a user interrupted is not wanted; by hand it can be begun anew.
+        if has_folder and all(job.status is JobStatus.FINISHED for job in jobs):
             add_from_folder(services, ImportRequest(model_id=model_id, folder=settings.embedding_import))
         return
     services.deployments.desire(
