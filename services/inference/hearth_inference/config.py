@@ -8,6 +8,15 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
+_NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
+"""Where NVIDIA's driver lists the GPUs it has; absent without the driver."""
+
+
+def detect_device(listing: Path = _NVIDIA_GPUS) -> Literal["cpu", "cuda"]:
+    """What this machine can compute on."""
+    return "cuda" if listing.is_dir() and any(listing.iterdir()) else "cpu"
+
+
 class InferenceSettings(BaseSettings):
     """What one inference node is set to."""
 
@@ -15,7 +24,9 @@ class InferenceSettings(BaseSettings):
 
     engine: Engine = Field(default=Engine.VLLM, description="the engine this node runs: vllm or infinity")
     engine_python: Path = Field(description="the interpreter of the engine's own environment")
-    engine_device: Literal["cpu", "cuda"] = Field(default="cpu", description="what the engine computes on")
+    engine_device: Literal["cpu", "cuda"] = Field(
+        default_factory=detect_device, description="what the engine computes on; found by looking, where it is not set"
+    )
     engine_start_seconds: float = Field(
         default=900, gt=0, description="an engine that does not answer after so many seconds has failed"
     )
