@@ -7,7 +7,6 @@ from hearth_contracts.deploy import Engine
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver lists the GPUs it has; absent without the driver."""
 
