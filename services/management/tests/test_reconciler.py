@@ -1,0 +1,315 @@
+"""The reconciler makes what is match what is recorded, once a round, on real servers."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hearth_contracts.base import now
+from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine, NodeReport
+from hearth_contracts.jobs import Job, JobKind, JobStatus
+from hearth_contracts.models import ImportRequest
+from hearth_jobs import keys
+from hearth_jobs.config import MAX_ATTEMPTS, RedisSettings
+from hearth_jobs.deployments import EMBEDDING_DEPLOYMENT, LLM_DEPLOYMENT
+from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, Lane, waiting
+from hearth_management import deploy, models
+from hearth_management.config import ManagementSettings
+from hearth_management.fetch import import_folder
+from hearth_management.reconciler import Reconciler
+from hearth_management.services import Services, build_services
+from hearth_storage.config import HomeSettings, S3Settings
+from hearth_storage.model_store import StoredModel, record_model
+from pydantic import SecretStr
+from tenacity import Retrying, stop_after_delay, wait_fixed
+
+from tests.support.servers import free_port, valkey
+
+EMBEDDING = ManagementSettings().embedding_model
+EMBEDDING_FOLDER = ManagementSettings().embedding_import
+
+
+@pytest.fixture
+def once(services: Services) -> Callable[[], None]:
+    return Reconciler(services).once
+
+
+def lose_items(services: Services, lane: Lane = DOWNLOADS) -> None:
+    """What a worker that dies does to the item it took."""
+    services.redis.delete(f"rq:queue:{lane.queue}")
+
+
+def items(services: Services, lane: Lane = DOWNLOADS) -> int:
+    return int(services.redis.llen(f"rq:queue:{lane.queue}"))
+
+
+def desire(services: Services, model_id: str = "acme/llm") -> DeploymentSpec:
+    spec, _ = services.deployments.desire(
+        LLM_DEPLOYMENT, engine=Engine.VLLM, model_id=model_id, adapter_ids=(), served_name="LLM"
+    )
+    return spec
+
+
+def status(services: Services, job: Job | str) -> JobStatus:
+    return services.jobs.get(job if isinstance(job, str) else job.id).status
+
+
+def test_a_job_whose_worker_died_waits_for_another_attempt_and_fails_after_the_last(
+    services: Services, once: Callable[[], None]
+) -> None:
+    job = models.add(services, "acme/tiny")
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        assert waiting(services.redis, DOWNLOADS) == {job.id}
+        lose_items(services)
+        assert services.jobs.claim(job.id, "dead", lease=0) == attempt
+        once()
+        once()
+        assert items(services) == (0 if attempt == MAX_ATTEMPTS else 1)
+    over = services.jobs.get(job.id)
+    assert over.status is JobStatus.FAILED
+    assert over.error is not None
+    assert f"died {MAX_ATTEMPTS} times" in over.error
+    assert services.jobs.active() == []
+
+
+def test_a_job_whose_lease_holds_is_left_alone(services: Services, once: Callable[[], None]) -> None:
+    job = models.add(services, "acme/tiny")
+    lose_items(services)
+    services.jobs.claim(job.id, "alive")
+    once()
+    assert (items(services), services.jobs.get(job.id).stage) == (0, "starting")
+
+
+def test_a_job_given_back_by_a_stopped_worker_is_queued_however_often(
+    services: Services, once: Callable[[], None]
+) -> None:
+    job = models.add(services, "acme/tiny")
+    for _ in range(MAX_ATTEMPTS + 1):
+        lose_items(services)
+        attempt = services.jobs.claim(job.id, "stopped")
+        services.jobs.release(job.id, attempt, "waiting")
+        once()
+        assert waiting(services.redis, DOWNLOADS) == {job.id}
+    assert status(services, job) is JobStatus.RUNNING
+
+
+def test_an_interrupted_job_whose_worker_died_is_killed_and_not_tried_again(
+    services: Services, once: Callable[[], None]
+) -> None:
+    job = models.add(services, "acme/tiny")
+    lose_items(services)
+    attempt = services.jobs.claim(job.id, "dies")
+    services.jobs.interrupt(job.id)
+    services.redis.hset(keys.job(job.id), "lease_until_ms", "1")
+    services.redis.zadd(keys.ACTIVE_JOBS, {job.id: 1})
+    once()
+    assert (status(services, job), services.jobs.get(job.id).attempt) == (JobStatus.KILLED, attempt)
+    assert items(services) == 0
+
+
+def test_a_created_job_without_an_item_is_queued_once(services: Services, once: Callable[[], None]) -> None:
+    job = models.add(services, "acme/tiny")
+    once()
+    assert items(services) == 1
+    lose_items(services)
+    once()
+    once()
+    assert waiting(services.redis, DOWNLOADS) == {job.id}
+    assert items(services) == 1
+
+
+def test_a_deployment_nobody_serves_is_queued_once(services: Services, once: Callable[[], None]) -> None:
+    spec = desire(services)
+    lose_items(services, INFERENCE_LLM)
+    once()
+    once()
+    assert waiting(services.redis, INFERENCE_LLM) == {LLM_DEPLOYMENT}
+    assert items(services, INFERENCE_LLM) == 1
+    lose_items(services, INFERENCE_LLM)
+    services.nodes.report(
+        NodeReport(
+            node_id="node",
+            deployment=LLM_DEPLOYMENT,
+            engine=Engine.VLLM,
+            state=DeploymentState.LOADING,
+            url="",
+            model_id=spec.model_id,
+            generation=spec.generation,
+        )
+    )
+    once()
+    assert items(services, INFERENCE_LLM) == 0
+    services.nodes.withdraw("node")
+    once()
+    assert items(services, INFERENCE_LLM) == 1
+
+
+def test_an_undeployed_deployment_is_not_queued(services: Services, once: Callable[[], None]) -> None:
+    desire(services)
+    services.deployments.undeploy(LLM_DEPLOYMENT)
+    lose_items(services, INFERENCE_LLM)
+    once()
+    assert items(services, INFERENCE_LLM) == 0
+
+
+def test_a_deploy_job_runs_on_while_its_version_serves_and_ends_when_it_is_superseded(
+    services: Services, once: Callable[[], None]
+) -> None:
+    first = desire(services)
+    services.jobs.claim(first.job_id, "dead node", lease=0)
+    services.deployments.settle(first)
+    once()
+    assert status(services, first.job_id) is JobStatus.RUNNING  # an inference node takes it up again
+    second = desire(services, "acme/other")
+    once()
+    assert status(services, first.job_id) is JobStatus.RUNNING  # it serves until the second does
+    services.deployments.settle(second)
+    once()
+    assert status(services, first.job_id) is JobStatus.FINISHED
+    assert status(services, second.job_id) is JobStatus.CREATED
+
+
+def test_a_deploy_job_whose_node_died_is_killed_when_it_is_undeployed(
+    services: Services, once: Callable[[], None]
+) -> None:
+    spec = desire(services)
+    services.jobs.claim(spec.job_id, "dead node", lease=0)
+    services.deployments.settle(spec)
+    services.deployments.undeploy(LLM_DEPLOYMENT)
+    once()
+    assert status(services, spec.job_id) is JobStatus.KILLED
+
+
+# -- the embedding model of the settings
+
+
+def carry_out_import(services: Services, job: Job) -> None:
+    """What the download worker does with an IMPORT job, here and now."""
+    attempt = services.jobs.claim(job.id, "worker")
+    fetched = import_folder(EMBEDDING, services.home.models, services.home.imports / EMBEDDING_FOLDER)
+    stored = StoredModel(model_id=EMBEDDING, created_at=now(), **fetched.model_dump(exclude={"event"}))
+    record_model(services.home.models, stored)
+    services.jobs.finish(job.id, attempt, JobStatus.FINISHED)
+
+
+def jobs_of(services: Services, kind: JobKind) -> list[Job]:
+    return [job for job in services.jobs.all() if job.kind is kind]
+
+
+def test_the_embedding_model_is_imported_and_deployed_once_and_not_again_after_undeploy(
+    services: Services, once: Callable[[], None], put_folder: Callable[[str], Path]
+) -> None:
+    put_folder(EMBEDDING_FOLDER)
+    once()
+    once()
+    (brought,) = jobs_of(services, JobKind.IMPORT)
+    assert services.deployments.all() == []
+    carry_out_import(services, brought)
+    once()
+    once()
+    (served,) = jobs_of(services, JobKind.DEPLOY)
+    record = services.deployments.get(EMBEDDING_DEPLOYMENT)
+    assert record is not None
+    assert record.desired is not None
+    assert (record.desired.model_id, record.desired.engine) == (EMBEDDING, Engine.INFINITY)
+    assert waiting(services.redis, INFERENCE_EMBEDDING) == {EMBEDDING_DEPLOYMENT}
+
+    deploy.interrupt_job(services, served.id)
+    once()
+    Reconciler(services).once()  # as after a restart
+    assert len(services.jobs.all()) == 2
+    record = services.deployments.get(EMBEDDING_DEPLOYMENT)
+    assert record is not None
+    assert record.desired is None
+
+
+@pytest.mark.parametrize("end", [JobStatus.FAILED, JobStatus.KILLED])
+def test_an_import_of_the_embedding_model_that_failed_or_was_interrupted_is_not_begun_again_by_itself(
+    services: Services, once: Callable[[], None], put_folder: Callable[[str], Path], end: JobStatus
+) -> None:
+    put_folder(EMBEDDING_FOLDER)
+    once()
+    (brought,) = jobs_of(services, JobKind.IMPORT)
+    services.jobs.finish(brought.id, services.jobs.claim(brought.id, "worker"), end, "why")
+    once()
+    assert services.jobs.all() == [services.jobs.get(brought.id)]
+    again = models.add_from_folder(services, ImportRequest(model_id=EMBEDDING, folder=EMBEDDING_FOLDER))
+    carry_out_import(services, again)
+    once()
+    assert len(jobs_of(services, JobKind.DEPLOY)) == 1
+
+
+def test_without_the_folder_or_the_setting_there_is_nothing_to_import(
+    services: Services, once: Callable[[], None], home: HomeSettings, redis_url: str, s3_settings: S3Settings,
+    put_folder: Callable[[str], Path],
+) -> None:  # fmt: skip
+    once()
+    put_folder(EMBEDDING_FOLDER)
+    none = ManagementSettings(embedding_model="")
+    Reconciler(build_services(none, home, RedisSettings(redis_url=SecretStr(redis_url)), s3_settings)).once()
+    assert services.jobs.all() == []
+
+
+def test_an_embedding_model_that_a_user_removed_after_its_deploy_is_not_brought_back(
+    services: Services, once: Callable[[], None], put_model: Callable[..., None], put_folder: Callable[[str], Path]
+) -> None:
+    put_model(EMBEDDING, "BertModel")
+    put_folder(EMBEDDING_FOLDER)
+    once()
+    (served,) = jobs_of(services, JobKind.DEPLOY)
+    deploy.interrupt_job(services, served.id)
+    models.remove(services, EMBEDDING)
+    once()
+    assert jobs_of(services, JobKind.IMPORT) == []
+
+
+# -- the loop
+
+
+def test_the_loop_outlives_redis_and_lets_the_living_renew_before_it_judges_anybody_dead(
+    home: HomeSettings, s3_settings: S3Settings, tmp_path: Path
+) -> None:
+    port = free_port()
+    settings = RedisSettings(redis_url=SecretStr(f"redis://127.0.0.1:{port}/0"))
+    services = build_services(ManagementSettings(embedding_model=""), home, settings, s3_settings)
+    reconciler = Reconciler(services)
+    with words_of_the_loop("Redis is away") as away:
+        with valkey(tmp_path / "valkey", port):
+            desire(services)
+            job = models.add(services, "acme/tiny")
+            attempt = services.jobs.claim(job.id, "alive", lease=1.5)
+            reconciler.start()
+        assert away.wait(30)
+    with valkey(tmp_path / "valkey", port):
+        until(services.jobs.expired)  # the holder could not renew
+        lose_items(services)
+        lose_items(services, INFERENCE_LLM)
+        until(lambda: items(services, INFERENCE_LLM))  # the loop goes round again
+        assert services.jobs.get(job.id).stage == "starting"
+        assert items(services) == 0
+        assert services.jobs.renew(job.id, attempt) is False
+        reconciler.stop()
+
+
+@contextmanager
+def words_of_the_loop(words: str) -> Iterator[threading.Event]:
+    """An event that is set once the loop has logged `words`."""
+    said = threading.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if words in record.getMessage():
+                said.set()
+
+    logger, listener = logging.getLogger("hearth_management.reconciler"), Listener()
+    logger.addHandler(listener)
+    yield said
+    logger.removeHandler(listener)
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    for tries in Retrying(stop=stop_after_delay(seconds), wait=wait_fixed(0.05), reraise=True):
+        with tries:
+            assert condition()
