@@ -11,7 +11,6 @@ from hearth_jobs import keys
 from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.nodes import NodeRegistry
 from redis import Redis
-from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
@@ -121,11 +120,11 @@ class RouteWatcher:
                     while not self._over.is_set():
                         self.router.replace(read_table(self.redis, self.deployments))
                         if away:
-                            log.info("Redis is back; routes are fresh again")
+                            log.info("Redis can be read again; routes are fresh again")
                             away = False
                         wakes.get_message(timeout=REFRESH_SECONDS)
-            except (RedisError, OSError) as error:
+            except Exception as error:  # Redis is away, or another version wrote to it: this thread must not end
                 if not away:
-                    log.warning("Redis is away; the last known routes stay in use: %s", error)
+                    log.warning("Redis cannot be read; the last known routes stay in use: %r", error)
                     away = True
                 self._over.wait(REFRESH_SECONDS)

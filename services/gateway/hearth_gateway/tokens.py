@@ -172,7 +172,8 @@ class TokenPlane:
             if not streams:
                 raise  # the length was promised: only a cut connection tells the client that it is short
             event = error_body(502, "the engine broke off in the middle of its answer", code="engine_failed")
-            await send({"type": "http.response.body", "body": b"data: " + event + b"\n\n", "more_body": True})
+            # The blank line first: the engine may have broken off inside an event, which would swallow this one.
+            await send({"type": "http.response.body", "body": b"\n\ndata: " + event + b"\n\n", "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
     async def list_models(self, scope: Scope, send: Send) -> None:

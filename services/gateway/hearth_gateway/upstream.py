@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import aiohttp
 
+IDLE_SECONDS = 2.0
+"""How long an idle connection is kept. Engines close theirs after five seconds (uvicorn's default): a request sent at
+that very moment would be lost, and nobody could tell whether the engine had begun with it."""
+
 
 class Refusal(Exception):
     """The engine did not take the request: nothing of it was answered, so another one may be asked."""
@@ -30,7 +34,7 @@ class Upstream:
 
     def __init__(self, connect_timeout: float) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
             auto_decompress=False,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
