@@ -23,17 +23,23 @@ def is_whole(path: Path) -> bool:
         return False
     try:
         step = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
-    except (ValueError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return False
     return path.name == f"checkpoint-{step}" and _is_safetensors(path / "adapter_model.safetensors")
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether the file is as long as its header says (https://github.com/huggingface/safetensors#format)."""
+    """Whether the file is as long as its header says (https://github.com/huggingface/safetensors#format).
+
+    A power cut may leave a file of the right length that is all zeros: then its header is no JSON.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size:
             return False
-        header = json.loads(file.read(length))
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            return False
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     return path.stat().st_size == 8 + length + max(ends, default=0)
