@@ -21,4 +21,4 @@ class ManagementSettings(BaseSettings):
         default="all-MiniLM-L6-v2",
         description="folder under the import directory to take it from, where it is not in the model store",
     )
-    max_lora_rank: int = Field(default=64, description="the highest LoRA rank that can be deployed")
+    max_lora_rank: int = Field(default=64, description="the highest LoRA rank that can be deployed, so trained")

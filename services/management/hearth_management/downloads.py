@@ -1,7 +1,7 @@
 """The download worker: jobs that bring a model into the store, from the hub or from a folder.
 
-`python -m hearth_management.downloads` runs it. An attempt goes on where the one before it ended, since the bytes
-lie in huggingface_hub's cache layout.
+`python -m hearth_management.downloads` runs it. An attempt at a download goes on where the one before it ended,
+in mid-file too (`large_files`).
 """
 
 import json

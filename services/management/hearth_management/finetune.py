@@ -1,7 +1,7 @@
 """Fine-tunes: recorded and queued here, done by the training worker."""
 
 from hearth_contracts.base import now
-from hearth_contracts.errors import NotFound
+from hearth_contracts.errors import Fault, Invalid, NotFound
 from hearth_contracts.finetune import Finetune, FinetuneRequest, FinetuneStatus
 from hearth_contracts.jobs import Job, JobKind
 from hearth_contracts.names import adapter_id_for, is_record_id, new_id
@@ -17,6 +17,10 @@ NONE_YET = "there is no fine-tune yet; POST /v1/finetune/ begins one"
 def begin(services: Services, request: FinetuneRequest) -> Job:
     """Record a fine-tune with its job and queue it, in one transaction. Raises NotFound, Invalid."""
     base = require_base(services, request.model_id)
+    rank, limit = request.hyperparameters.lora_rank, services.settings.max_lora_rank
+    if rank > limit:
+        fault = Fault(loc=["body", "hyperparameters", "lora_rank"], msg=f"at most {limit}")
+        raise Invalid(f"an adapter of rank {rank} could not be deployed; lora_rank is at most {limit}", faults=[fault])
     dataset_id = request.dataset_id
     if not is_record_id(dataset_id) or read_object(services.s3, DATASETS, f"{dataset_id}/metadata.json") is None:
         raise NotFound(f"there is no dataset {dataset_id!r}; GET /v1/datasets/ lists what there is")

@@ -7,9 +7,11 @@ from hearth_contracts.errors import Conflict, Invalid, NotFound
 from hearth_contracts.jobs import Job, JobKind
 from hearth_contracts.models import ImportRequest, ModelEntry
 from hearth_contracts.names import is_adapter_id, is_model_id
-from hearth_jobs.queues import DOWNLOADS, enqueue, transaction
+from hearth_jobs import keys
+from hearth_jobs.queues import DOWNLOADS, enqueue
 from hearth_storage.adapters import delete_adapter, list_manifests, read_manifest
 from hearth_storage.model_store import StoredModel, delete_model, find_model, list_models, model_folder, snapshot_path
+from redis.client import Pipeline
 
 from hearth_management.services import Services
 
@@ -73,7 +75,6 @@ def add(services: Services, model_id: str) -> Job:
     """Begin a download from the hub. Raises Invalid, Conflict."""
     if not is_model_id(model_id):
         raise Invalid(f"{model_id!r} is not a model id: it is written `name` or `organisation/name`, as on the hub")
-    _refuse_twice(services, model_id)
     return _begin(services, JobKind.DOWNLOAD, f"DOWNLOAD_{model_id}", {"model_id": model_id})
 
 
@@ -92,7 +93,6 @@ def add_from_folder(services: Services, request: ImportRequest) -> Job:
         raise Invalid(f"{request.folder!r} has no config.json: it is not a model in Hugging Face's format")
     if not any(folder.glob("*.safetensors")):
         raise Invalid(f"{request.folder!r} has no *.safetensors weights; other formats can run code and are not loaded")
-    _refuse_twice(services, request.model_id)
     subject = {"model_id": request.model_id, "folder": request.folder}
     return _begin(services, JobKind.IMPORT, f"IMPORT_{request.model_id}", subject)
 
@@ -131,8 +131,15 @@ def _refuse_while_added(services: Services, model_id: str) -> None:
 
 
 def _begin(services: Services, kind: JobKind, name: str, subject: dict[str, str]) -> Job:
-    pipe = transaction(services.redis)
-    job = services.jobs.create(pipe, kind=kind, name=name, subject=json.dumps(subject))
-    enqueue(services.redis, DOWNLOADS, job.id, pipe=pipe)
-    pipe.execute()
-    return job
+    """Record the job and its item, unless the model is there or on its way; of two requests at once one is refused."""
+    made: list[Job] = []
+
+    def change(pipe: Pipeline) -> None:
+        _refuse_twice(services, subject["model_id"])
+        pipe.multi()
+        job = services.jobs.create(pipe, kind=kind, name=name, subject=json.dumps(subject))
+        enqueue(services.redis, DOWNLOADS, job.id, pipe=pipe)
+        made[:] = [job]
+
+    services.redis.transaction(change, keys.JOBS)  # run again when a job was created meanwhile
+    return made[0]

@@ -10,6 +10,7 @@ import threading
 import time
 
 from hearth_contracts.deploy import Engine
+from hearth_contracts.errors import HearthError
 from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_contracts.models import ImportRequest
 from hearth_jobs import keys
@@ -84,20 +85,23 @@ def reconcile_deployments(services: Services, deployments: list[Deployment]) -> 
                 enqueue(services.redis, lane, record.name)
 
 
-def reconcile_embedding(services: Services) -> None:
-    """Import and deploy, once, the embedding model that the settings name."""
+def reconcile_embedding(services: Services) -> str:
+    """Import and deploy, once, the embedding model that the settings name. Returns what stands in the way, or ''."""
     settings = services.settings
     model_id = settings.embedding_model
     asked = services.redis.get(keys.EMBEDDING_ASKED)
     if not model_id or asked == model_id.encode():
-        return
+        return ""
     if find_model(services.home.models, model_id) is None:
         jobs = [job for job in services.jobs.all() if job.name == f"IMPORT_{model_id}"]
         has_folder = (services.home.imports / settings.embedding_import / "config.json").is_file()
         # One that failed would fail again, and one that a user interrupted is not wanted; by hand it can be begun anew.
         if has_folder and all(job.status is JobStatus.FINISHED for job in jobs):
-            add_from_folder(services, ImportRequest(model_id=model_id, folder=settings.embedding_import))
-        return
+            try:
+                add_from_folder(services, ImportRequest(model_id=model_id, folder=settings.embedding_import))
+            except HearthError as refusal:
+                return f"the embedding model is not imported: {refusal.detail}"
+        return ""
     services.deployments.desire(
         EMBEDDING_DEPLOYMENT,
         engine=Engine.INFINITY,
@@ -106,6 +110,7 @@ def reconcile_embedding(services: Services) -> None:
         served_name=settings.embedding_name,
     )
     services.redis.set(keys.EMBEDDING_ASKED, model_id)
+    return ""
 
 
 class Reconciler:
@@ -115,6 +120,7 @@ class Reconciler:
         self.services = services
         self._over = threading.Event()
         self._quiet_until = 0.0
+        self._obstacle = ""
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
@@ -144,4 +150,7 @@ class Reconciler:
         if time.monotonic() >= self._quiet_until:
             reconcile_jobs(self.services, deployments)
         reconcile_deployments(self.services, deployments)
-        reconcile_embedding(self.services)
+        obstacle = reconcile_embedding(self.services)
+        if obstacle and obstacle != self._obstacle:
+            log.warning("%s", obstacle)  # once, not every second
+        self._obstacle = obstacle

@@ -1,6 +1,7 @@
 """Every route of management: what it answers, and how it refuses, on real Redis and S3."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,13 @@ def test_a_model_is_added_once(client: TestClient, put_model: Callable[..., None
     answered(add(client, BASE))
     put_model("acme/there")
     refused(add(client, "acme/there"), 409, "there already")
+
+
+def test_of_many_requests_at_once_for_one_model_one_is_taken(client: TestClient, services: Services) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        codes = [response.status_code for response in pool.map(lambda _: add(client, BASE), range(8))]
+    assert sorted(codes) == [200] + [409] * 7
+    assert len(services.jobs.all()) == 1
 
 
 @pytest.mark.parametrize("model_id", ["", "../etc", "a/b/c", "acme/..", "acme/x--y", "acme/llm\n", "/abs", "a b"])
@@ -397,7 +405,7 @@ def test_what_cannot_be_finetuned_is_refused_and_changes_nothing(
     refused(begin(model_id="acme/none"), 404, "acme/none")
     refused(begin(model_id="acme/bert"), 422, "does not generate text")
     refused(begin(name=""), 422)
-    for wrong in ({"n_epochs": 0}, {"learning_rate": -1}, {"lora_rank": 10_000}, {"n_epoch": 3}):
+    for wrong in ({"n_epochs": 0}, {"learning_rate": -1}, {"lora_rank": 10_000}, {"lora_rank": 65}, {"n_epoch": 3}):
         response = begin(hyperparameters=wrong)
         refused(response, 422)
         assert response.json()["errors"][0]["loc"] == ["body", "hyperparameters", *wrong]

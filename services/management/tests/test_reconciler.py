@@ -241,6 +241,26 @@ def test_an_import_of_the_embedding_model_that_failed_or_was_interrupted_is_not_
     assert len(jobs_of(services, JobKind.DEPLOY)) == 1
 
 
+def test_an_embedding_model_that_cannot_be_imported_is_said_once_and_stops_nothing_else(
+    services: Services, once: Callable[[], None], put_folder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    (put_folder(EMBEDDING_FOLDER) / "model.safetensors").unlink()
+    once()
+    once()
+    (said,) = [record.getMessage() for record in caplog.records if "embedding" in record.getMessage()]
+    assert "safetensors" in said
+    assert services.jobs.all() == []
+
+
+def test_an_embedding_model_that_a_user_is_downloading_is_not_imported_beside_it(
+    services: Services, once: Callable[[], None], put_folder: Callable[[str], Path]
+) -> None:
+    put_folder(EMBEDDING_FOLDER)
+    job = models.add(services, EMBEDDING)
+    once()
+    assert services.jobs.all() == [job]
+
+
 def test_without_the_folder_or_the_setting_there_is_nothing_to_import(
     services: Services, once: Callable[[], None], home: HomeSettings, redis_url: str, s3_settings: S3Settings,
     put_folder: Callable[[str], Path],
