@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import httpx
 from hearth_web.errors import RETRY_SECONDS, problem_response
@@ -15,11 +16,14 @@ log = logging.getLogger(__name__)
 
 HOP_BY_HOP = frozenset(
     {
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
-        "transfer-encoding", "upgrade", "host",
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer",
+        b"transfer-encoding", b"upgrade",
     }
 )  # fmt: skip
-"""Headers about one connection (RFC 9110, 7.6.1), and the address that the client used."""
+"""Headers about one connection (RFC 9110, 7.6.1)."""
+
+NOT_SENT_ON = HOP_BY_HOP | {b"host", HEADER.encode()}
+NOT_SENT_BACK = HOP_BY_HOP | {b"date"}  # the gateway's server writes its own
 
 LONGEST_STEP_SECONDS = 600.0
 
@@ -35,6 +39,7 @@ class ControlPlane:
         }
         timeout = httpx.Timeout(LONGEST_STEP_SECONDS, connect=settings.connect_timeout, pool=10)
         self.http = httpx.AsyncClient(timeout=timeout, trust_env=False, limits=httpx.Limits(max_connections=200))
+        self.http.headers.clear()  # a client's headers are passed on, and none besides
 
     async def close(self) -> None:
         """Close every connection."""
@@ -45,9 +50,10 @@ class ControlPlane:
         owner = self.owners.get(rest.partition("/")[0])
         if owner is None or ".." in rest.split("/"):
             return problem_response(404, f"there is no {request.url.path}; see /api/docs/ for what there is")
-        url = httpx.URL(owner).copy_with(path=f"/v1/{rest}", query=request.url.query.encode() or None)
-        headers = [(name, value) for name, value in request.headers.items() if name not in (*HOP_BY_HOP, HEADER)]
-        headers.append((HEADER, accept_request_id(request.headers.get(HEADER))))
+        # Quoted again, for the server decoded it: what was checked above is then what the service reads.
+        url = httpx.URL(owner).copy_with(path=quote(f"/v1/{rest}"), query=request.scope["query_string"] or None)
+        headers = [(name, value) for name, value in request.headers.raw if name not in NOT_SENT_ON]
+        headers.append((HEADER.encode(), accept_request_id(request.headers.get(HEADER)).encode()))
         has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
         try:
             upstream = self.http.build_request(
@@ -59,9 +65,9 @@ class ControlPlane:
         except httpx.HTTPError as error:
             log.warning("%s is away: %s", owner, error)
             return problem_response(503, "this part of Hearth is not reachable; try again", retry_after=RETRY_SECONDS)
-        kept = [(name, value) for name, value in reply.headers.multi_items() if name not in HOP_BY_HOP]
+        given = [(name.lower(), value) for name, value in reply.headers.raw]
         response = StreamingResponse(_body(reply), status_code=reply.status_code)
-        response.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept]
+        response.raw_headers = [(name, value) for name, value in given if name not in NOT_SENT_BACK]
         return response
 
 
