@@ -4,39 +4,44 @@ SHELL := /bin/bash
 .PHONY: help setup demo up down status logs test lint format lock clean
 
 ENVS := $(or $(HEARTH_ENVS),.envs)
-LOCAL := $(ENVS)/platform/bin/python -m hearth_local
+LIGHT := $(ENVS)/platform/bin/python
 DEV := $(ENVS)/dev/bin
 SETUP := python3 deploy/local/setup_envs.py
 ENGINES := training vllm infinity models
+NOTHING := Nothing is set up here yet; `make up` does that
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make the environments (done by the others as they need them)
 	@$(SETUP) platform $(ENGINES)
 
 demo: ## run the main job, from a model to two answers side by side
-	@began=$$(date +%s); $(SETUP) platform $(ENGINES) && HEARTH_DEMO_BEGAN=$$began $(ENVS)/platform/bin/python -m hearth_local.demo
+	@began=$$(date +%s); $(SETUP) platform $(ENGINES) && HEARTH_DEMO_BEGAN=$$began $(LIGHT) -m hearth_local.demo
 
-up: setup ## start the platform
-	@$(LOCAL) up
+up: setup ## start the platform, or what is missing of it
+	@$(LIGHT) -m hearth_local up
 
 down: ## stop it
-	@$(LOCAL) down
+	@test ! -x $(LIGHT) || $(LIGHT) -m hearth_local down
 
 status: ## how each program is
-	@$(LOCAL) status
+	@test -x $(LIGHT) || { echo '$(NOTHING)'; exit 3; }
+	@$(LIGHT) -m hearth_local status
 
-logs: ## the end of the logs: make logs, make logs P=gateway
-	@$(LOCAL) logs $(P)
+logs: ## the end of the logs: make logs, make logs P=gateway, make logs P="-f gateway"
+	@test -x $(LIGHT) || { echo '$(NOTHING)'; exit 1; }
+	@$(LIGHT) -m hearth_local logs $(P)
 
-test: ## every test, the main job on real engines included
+test: ## every test, the main job on real engines included; make test T=libs for some
 	@$(SETUP) dev $(ENGINES)
 	@$(DEV)/python -m pytest $(T)
 
 lint: ## ruff and mypy --strict
 	@$(SETUP) dev
-	@$(DEV)/ruff check . && $(DEV)/ruff format --check . && $(DEV)/mypy libs/*/hearth_* services/*/hearth_* deploy/local/hearth_local
+	@$(DEV)/ruff check . && $(DEV)/ruff format --check .
+	@$(DEV)/mypy libs/*/hearth_* services/*/hearth_* deploy/local/hearth_local
+	@cd deploy/local && $(abspath $(DEV))/mypy --config-file ../../pyproject.toml setup_envs.py pip_settings.py
 
 format: ## let ruff format
 	@$(SETUP) dev
@@ -44,7 +49,8 @@ format: ## let ruff format
 
 lock: ## compile the locks anew from their .in files
 	@$(SETUP) dev
-	@bash deploy/local/lock.sh
+	@python3 deploy/local/pip_settings.py bash deploy/local/lock.sh
 
-clean: down ## remove environments and data
-	rm -rf $(ENVS) .hearth
+clean: down ## remove the environments and caches; the data stays
+	rm -rf $(ENVS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@test ! -e $(or $(HEARTH_HOME),.hearth) || echo 'The data is in $(or $(HEARTH_HOME),.hearth); remove that folder yourself if you want it gone'

@@ -12,10 +12,14 @@ compile deploy/local uv.lock uv.in
 compile deploy/local platform.lock platform.in
 compile deploy/local dev.lock dev.in
 compile deploy/local models.lock models.in --no-deps
-# torch+cpu is taken from where uv is told to look for it (UV_FIND_LINKS, or UV_TORCH_BACKEND=cpu)
+# torch+cpu is in a folder that pip is configured to look into, or on the index that uv knows for it
+[[ -n ${UV_FIND_LINKS:-} ]] || export UV_TORCH_BACKEND=cpu
 compile services/training/trainer cpu.lock requirements.in
 compile $engines/infinity cpu.lock requirements.in
 compile $engines/vllm cpu.lock cpu.in --excludes excludes.txt
+for lock in services/training/trainer/cpu.lock $engines/{infinity,vllm}/cpu.lock; do
+    grep -q '^torch==[0-9.]*+cpu ' $lock || { echo "$lock: torch's CPU build was not found" >&2; exit 1; }
+done
 # the GPU locks take the index's own builds
 unset UV_FIND_LINKS UV_TORCH_BACKEND
 compile services/training/trainer gpu.lock requirements.in

@@ -5,10 +5,14 @@ hash-locked file and stamped when it is whole; a stamped one is left alone, so a
 install leaves no stamp, one line that says what failed, and a log.
 """
 
+from __future__ import annotations
+
 import argparse
 import concurrent.futures
+import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,13 +21,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pip_settings
+
 CHECKOUT = Path(__file__).resolve().parents[2]
-ENVS = Path(os.environ.get("HEARTH_ENVS", CHECKOUT / ".envs"))
+ENVS = Path(os.environ.get("HEARTH_ENVS") or CHECKOUT / ".envs").absolute()
 HERE = Path("deploy/local")
-ENGINE_PYTHON = "3.11"  # the CPU build of torch is locked for it
+ENGINE_PYTHON = "3.11"  # the locks are compiled for it, and torch's CPU build is locked for it alone
 LIGHT = ("platform", "dev")
-NEEDED_GIB = {"cpu": 6, "gpu": 25}
+NEEDED_MIB = {"platform": 400, "dev": 550, "training": 1300, "vllm": 2400, "infinity": 1300, "models": 400}
+"""Disk for each environment without a GPU, measured. Links between them and the installer's cache may save half."""
+NEEDED_MIB_GPU = {"training": 9000, "vllm": 15_000, "infinity": 9000}
+"""With a GPU's builds of torch; estimated from the sizes of their wheels."""
 STAMP = ".hearth-stamp"
+FORMAT = "2"  # raise it when environments must be made anew though their locks are the same
+TOLD_EVERY_SECONDS = 30
 
 
 class SetupFailed(Exception):
@@ -41,20 +52,39 @@ class Environment:
     alias: Path | None = None  # a distribution without code, for machines without a GPU
     is_data: bool = False  # a plain folder of packages that carry files; nothing is imported from it
 
-    def lock(self, gpu: bool) -> Path:
-        """The lock for this machine."""
-        return CHECKOUT / (self.gpu_lock if gpu else self.cpu_lock)
+    @property
+    def home(self) -> Path:
+        """Where it lies."""
+        return ENVS / self.name
+
+    @property
+    def log(self) -> Path:
+        """What its last install printed."""
+        return ENVS / f"{self.name}.log"
+
+
+@dataclass(frozen=True)
+class Installer:
+    """What every install needs: uv, what to tell it, and the kind of machine."""
+
+    uv: Path
+    settings: dict[str, str]
+    gpu: bool
+
+    def run(self, environment: Environment, command: Sequence[str | Path], cwd: Path = CHECKOUT) -> bool:
+        """Run a step of an install; everything it prints goes to the environment's log."""
+        return run(command, environment.log, self.settings, cwd)
 
 
 def environments() -> dict[str, Environment]:
     """Every environment by name."""
-    libs = [Path("libs") / name for name in ("contracts", "telemetry", "jobs", "storage", "web")]
-    services = [Path("services") / name for name in ("gateway", "management", "dataset", "training", "inference")]
-    ours = (*libs, *services, HERE)
+    ours = sorted(path.parent.relative_to(CHECKOUT) for path in CHECKOUT.glob("libs/*/pyproject.toml"))
+    ours += sorted(path.parent.relative_to(CHECKOUT) for path in CHECKOUT.glob("services/*/pyproject.toml"))
+    light = (*ours, HERE)
     trainer, engines = Path("services/training/trainer"), Path("services/inference/engines")
     made = [
-        Environment("platform", HERE / "platform.lock", HERE / "platform.lock", ours),
-        Environment("dev", HERE / "dev.lock", HERE / "dev.lock", ours),
+        Environment("platform", HERE / "platform.lock", HERE / "platform.lock", light),
+        Environment("dev", HERE / "dev.lock", HERE / "dev.lock", light),
         Environment("training", trainer / "cpu.lock", trainer / "gpu.lock", (Path("libs/contracts"), trainer)),
         Environment("vllm", engines / "vllm/cpu.lock", engines / "vllm/gpu.lock", alias=engines / "vllm/cpu_alias"),
         Environment("infinity", engines / "infinity/cpu.lock", engines / "infinity/gpu.lock"),
@@ -70,66 +100,47 @@ def has_gpu() -> bool:
     return subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0
 
 
-def pip_settings() -> dict[str, str]:
-    """What pip is configured with on this machine (mirrors, wheel folders, certificates), as uv's variables.
-
-    Further indexes are safe to mix in, since every file must have the hash that the lock names.
-    """
-    command = [sys.executable, "-m", "pip", "config", "list"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    settings: dict[str, list[str]] = {}
-    for line in listed.splitlines():
-        key, _, value = line.partition("=")
-        settings.setdefault(key.rpartition(".")[2], []).extend(value.strip("'\"").replace("\\n", " ").split())
-    found = {}
-    if links := settings.get("find-links"):
-        found["UV_FIND_LINKS"] = ",".join(dict.fromkeys(links))
-    if index := settings.get("index-url"):
-        found["UV_DEFAULT_INDEX"] = index[-1]
-    if extra := [url for url in settings.get("extra-index-url", []) if url.startswith("http")]:
-        found["UV_INDEX"] = " ".join(dict.fromkeys(extra))
-        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
-    if (certificates := settings.get("cert")) and "SSL_CERT_FILE" not in os.environ:
-        found["SSL_CERT_FILE"] = certificates[-1]
-    return {name: value for name, value in found.items() if name not in os.environ}
+def lock_of(environment: Environment, gpu: bool) -> Path:
+    """The lock for this machine."""
+    return CHECKOUT / (environment.gpu_lock if gpu else environment.cpu_lock)
 
 
-def stamp_of(environment: Environment, gpu: bool) -> str:
-    """What the environment is made from; it is made anew when this changes."""
-    digest = hashlib.sha256(environment.lock(gpu).read_bytes())
-    digest.update(Path(__file__).read_bytes())
+def stamp_of(environment: Environment, gpu: bool) -> tuple[str, str]:
+    """What the environment is made from: the lock's part, which asks for a new one, and our own packages'."""
+    base = hashlib.sha256(f"{FORMAT} {ENGINE_PYTHON} {ENVS}".encode())
+    base.update(lock_of(environment, gpu).read_bytes())
+    own = hashlib.sha256(str(CHECKOUT).encode())
     for project in (*environment.projects, *([environment.alias] if environment.alias else [])):
-        digest.update((CHECKOUT / project / "pyproject.toml").read_bytes())
-    digest.update(str(CHECKOUT).encode())
-    return digest.hexdigest()
+        own.update((CHECKOUT / project / "pyproject.toml").read_bytes())
+    return base.hexdigest(), own.hexdigest()
 
 
-def is_made(environment: Environment, gpu: bool) -> bool:
-    """Whether the environment is there, whole, and from what is in the checkout now."""
-    stamp = ENVS / environment.name / STAMP
-    return stamp.exists() and stamp.read_text() == stamp_of(environment, gpu)
+def found_stamp(environment: Environment) -> tuple[str, ...]:
+    """The stamp it has; empty when it is not there, not whole, or its Python has gone from the machine."""
+    stamp = environment.home / STAMP
+    alive = environment.is_data or (environment.home / "bin/python").exists()
+    return tuple(stamp.read_text().split()) if alive and stamp.exists() else ()
 
 
 def run(command: Sequence[str | Path], log: Path, extra_env: dict[str, str], cwd: Path = CHECKOUT) -> bool:
-    """Run a step of an install; everything it prints goes to `log`."""
+    """Run a command; everything it prints goes to `log`."""
+    words = [str(part) for part in command]
     with log.open("ab") as out:
-        out.write(f"\n$ {' '.join(map(str, command))}\n".encode())
+        out.write(f"\n$ {' '.join(words)}\n".encode())
         out.flush()
         env = {**os.environ, **extra_env}
-        words = [str(part) for part in command]
         return subprocess.run(words, stdout=out, stderr=out, env=env, cwd=cwd, check=False).returncode == 0
 
 
 def bootstrap_uv() -> Path:
     """The installer itself, from its own lock, in an environment of its own."""
     lock = CHECKOUT / HERE / "uv.lock"
-    home = ENVS / "uv"
-    stamp, want = home / STAMP, hashlib.sha256(lock.read_bytes()).hexdigest()
-    if not (stamp.exists() and stamp.read_text() == want):
+    home, log = ENVS / "uv", ENVS / "uv.log"
+    stamp, want = home / STAMP, hashlib.sha256(lock.read_bytes() + str(ENVS).encode()).hexdigest()
+    if not ((home / "bin/python").exists() and stamp.exists() and stamp.read_text() == want):
         shutil.rmtree(home, ignore_errors=True)
-        log = ENVS / "uv.log"
-        made = run([sys.executable, "-m", "venv", home], log, {})
-        if not made:
+        log.unlink(missing_ok=True)
+        if not run([sys.executable, "-m", "venv", home], log, {}):
             raise SetupFailed(f"no virtual environment could be made (on Debian: apt install python3-venv); see {log}")
         pip: list[str | Path] = [home / "bin/python", "-m", "pip", "install", "--disable-pip-version-check", "-q"]
         if not run([*pip, "--require-hashes", "-r", lock], log, {}):
@@ -138,91 +149,162 @@ def bootstrap_uv() -> Path:
     return home / "bin/uv"
 
 
-def make(environment: Environment, uv: Path, gpu: bool, settings: dict[str, str], light: str) -> str:
+def make(environment: Environment, installer: Installer) -> str:
     """Make one environment; returns what to print. Raises SetupFailed."""
     began = time.monotonic()
-    home, log = ENVS / environment.name, ENVS / f"{environment.name}.log"
-    log.unlink(missing_ok=True)
-    (home / STAMP).unlink(missing_ok=True)
-    install: list[str | Path] = [uv, "pip", "install", "--require-hashes", "--no-deps", "-r", environment.lock(gpu)]
+    base, own = stamp_of(environment, installer.gpu)
+    has_base = found_stamp(environment)[:1] == (base,)
+    environment.log.unlink(missing_ok=True)
+    (environment.home / STAMP).unlink(missing_ok=True)
+    if not has_base:
+        install_lock(environment, installer)
+    install_own(environment, installer)
+    (environment.home / STAMP).write_text(f"{base}\n{own}\n")
+    size = folder_mib(environment.home)
+    return f"  {environment.name}: {time.monotonic() - began:.0f} s, {size:,.0f} MiB"
+
+
+def install_lock(environment: Environment, installer: Installer) -> None:
+    """Everything that its lock names, and nothing else: into a new environment. Raises SetupFailed."""
+    name, home, log = environment.name, environment.home, environment.log
+    lock = lock_of(environment, installer.gpu)
+    install: list[str | Path] = [installer.uv, "pip", "install", "--require-hashes", "--no-deps", "-r", lock]
+    shutil.rmtree(home, ignore_errors=True)
     if environment.is_data:
-        where: list[str | Path] = ["--target", home, "--python-version", ENGINE_PYTHON]
+        home.mkdir(parents=True)
+        install += ["--target", home, "--python-version", ENGINE_PYTHON]
     else:
-        if not (home / "bin/python").exists() and not run([uv, "venv", "--python", ENGINE_PYTHON, home], log, settings):
-            raise SetupFailed(f"environment {environment.name}: no Python {ENGINE_PYTHON}; see {log}")
-        where = ["--python", home / "bin/python"]
+        this = sys.executable if f"{sys.version_info[0]}.{sys.version_info[1]}" == ENGINE_PYTHON else ENGINE_PYTHON
+        if not installer.run(environment, [installer.uv, "venv", "--python", this, home]):
+            raise SetupFailed(
+                f"environment {name}: no Python {ENGINE_PYTHON} on this machine, and none could be fetched: "
+                f"{last_line(log)}; see {log}"
+            )
+        install += ["--python", home / "bin/python"]
+    if installer.run(environment, install):
+        return
+    why = last_line(log)
     # Torch's CPU build is where pip is configured to look, or on the index that uv knows for it.
-    tries: list[list[str]] = (
-        [[]] if gpu or "torch==" not in environment.lock(gpu).read_text() else [[], ["--torch-backend=cpu"]]
-    )
-    if not any(run([*install, *where, *more], log, settings) for more in tries):
-        raise SetupFailed(f"environment {environment.name} could not be installed: {last_line(log)}; see {log}")
-    editable = [part for project in environment.projects for part in ("-e", project)]
-    if editable and not run(
-        [uv, "pip", "install", "--no-deps", "--no-build-isolation", *where, *editable], log, settings
+    if (
+        installer.gpu
+        or "torch==" not in lock.read_text()
+        or not installer.run(environment, [*install, "--torch-backend=cpu"])
     ):
-        raise SetupFailed(f"environment {environment.name}: our own packages do not install; see {log}")
-    if environment.alias and not gpu:
-        # Built by the light environment's hatchling, which is locked; a build of its own would fetch any.
+        raise SetupFailed(f"environment {name} could not be installed: {why}; see {log}")
+
+
+def install_own(environment: Environment, installer: Installer) -> None:
+    """Our packages, editable; and the name without code. Raises SetupFailed."""
+    name, log = environment.name, environment.log
+    where: list[str | Path] = [installer.uv, "pip", "install", "--no-deps", "--python", environment.home / "bin/python"]
+    editable = [part for project in environment.projects for part in ("-e", project)]
+    if editable and not installer.run(environment, [*where, "--no-build-isolation", *editable]):
+        raise SetupFailed(f"environment {name}: our own packages do not install: {last_line(log)}; see {log}")
+    if environment.alias and not installer.gpu:
+        # Built by a light environment's hatchling, which is locked; a build of its own would fetch any.
         out = ENVS / "alias"
-        build: list[str | Path] = [ENVS / light / "bin/hatchling", "build", "-t", "wheel", "-d", out]
-        if not run(build, log, {}, CHECKOUT / environment.alias) or not run(
-            [uv, "pip", "install", "--no-deps", *where, *out.glob("*.whl")], log, settings
+        shutil.rmtree(out, ignore_errors=True)
+        hatchling = next(ENVS / light / "bin/hatchling" for light in LIGHT if (ENVS / light / STAMP).exists())
+        if not (
+            installer.run(environment, [hatchling, "build", "-t", "wheel", "-d", out], CHECKOUT / environment.alias)
+            and installer.run(environment, [*where, "--reinstall", *out.glob("*.whl")])
         ):
-            raise SetupFailed(f"environment {environment.name}: the name vllm could not be registered; see {log}")
-    (home / STAMP).write_text(stamp_of(environment, gpu))
-    return f"  {environment.name}: made in {time.monotonic() - began:.0f} s"
+            raise SetupFailed(f"environment {name}: the name vllm was not registered: {last_line(log)}; see {log}")
 
 
 def last_line(log: Path) -> str:
     """The line of a log that says why."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line.lower() or "hint" in line.lower()]
+    printed = [line for line in log.read_text(errors="replace").splitlines() if not line.startswith("$ ")]
+    lines = [line for line in (re.sub(r"^\W+", "", line) for line in printed) if line]  # less uv's ornaments
+    telling = [line for line in lines if "error" in line.lower() or "caused by" in line.lower()]
     return (telling or lines or ["it printed nothing"])[-1][:300]
+
+
+def folder_mib(folder: Path) -> float:
+    """What a folder takes on the disk; files that it shares with others are counted."""
+    seen: dict[int, int] = {}
+    for root, _, names in os.walk(folder):
+        for name in names:
+            status = os.lstat(os.path.join(root, name))  # noqa: PTH118 - twice as fast for 60,000 files
+            seen[status.st_ino] = status.st_blocks * 512
+    return sum(seen.values()) / 2**20
 
 
 def check_room(missing: list[Environment], gpu: bool) -> None:
     """Refuse to begin what cannot end. Raises SetupFailed with the numbers."""
-    share = len([e for e in missing if e.name not in LIGHT and not e.is_data]) / 3
-    needed = 1 + NEEDED_GIB["gpu" if gpu else "cpu"] * share
-    ENVS.mkdir(parents=True, exist_ok=True)
+    sizes = {**NEEDED_MIB, **NEEDED_MIB_GPU} if gpu else NEEDED_MIB
+    needed = sum(sizes[environment.name] for environment in missing) / 1024
     free = shutil.disk_usage(ENVS).free / 2**30
     if free < needed:
         raise SetupFailed(
-            f"{ENVS} has {free:.1f} GiB free; the environments need {needed:.0f} GiB. Free some, or set HEARTH_ENVS"
+            f"{ENVS} has {free:.1f} GiB free; {needed:.1f} GiB are needed for {names_of(missing)}. "
+            "Free some, or set HEARTH_ENVS to another disk"
         )
+
+
+def names_of(some: Sequence[Environment]) -> str:
+    """Their names, for people."""
+    return ", ".join(environment.name for environment in some)
+
+
+def make_all(missing: list[Environment], gpu: bool) -> None:
+    """Make these: the light ones first, since they bring what the others are built with. Raises SetupFailed."""
+    uv = bootstrap_uv()
+    installer = Installer(uv, pip_settings.for_uv([Path(sys.executable), uv.parent / "python"]), gpu)
+    for environment in [each for each in missing if each.name in LIGHT]:
+        print(make(environment, installer), flush=True)
+    # Downloads overlap; the linking of files does not profit from more.
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        waiting = {pool.submit(make, each, installer): each for each in missing if each.name not in LIGHT}
+        began = time.monotonic()
+        while waiting:
+            done, _ = concurrent.futures.wait(waiting, TOLD_EVERY_SECONDS, concurrent.futures.FIRST_COMPLETED)
+            for future in done:
+                del waiting[future]
+                print(future.result(), flush=True)
+            if not done:
+                left = names_of(list(waiting.values()))
+                print(f"  ... {time.monotonic() - began:.0f} s, still installing {left}", flush=True)
+
+
+def set_up(names: list[str]) -> None:
+    """Make what is missing of these environments. Raises SetupFailed."""
+    known, gpu = environments(), has_gpu()
+    wanted = [known[name] for name in names]
+    if not any(light in names or found_stamp(known[light]) for light in LIGHT):
+        wanted.insert(0, known["platform"])
+    if all(found_stamp(each) == stamp_of(each, gpu) for each in wanted):
+        return
+    ENVS.mkdir(parents=True, exist_ok=True)
+    with (ENVS / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another set-up to end", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = [each for each in wanted if found_stamp(each) != stamp_of(each, gpu)]
+        if not missing:
+            return
+        check_room([each for each in missing if found_stamp(each)[:1] != stamp_of(each, gpu)[:1]], gpu)
+        began = time.monotonic()
+        print(f"Setting up {names_of(missing)} in {ENVS} for a machine with{'' if gpu else 'out'} a GPU", flush=True)
+        make_all(missing, gpu)
+        print(f"Set up in {time.monotonic() - began:.0f} s")
 
 
 def main() -> int:
     """Make what is missing of the environments named on the command line."""
-    known = environments()
+    if sys.version_info < (3, 11):  # noqa: UP036 - it may be run by any Python there is
+        print(f"setup: Python 3.11 or newer is needed; this is {sys.version.split()[0]}", file=sys.stderr)
+        return 1
     parser = argparse.ArgumentParser(description="make Hearth's environments")
-    parser.add_argument("names", nargs="+", choices=sorted(known))
-    names = parser.parse_args().names
-    gpu = has_gpu()
+    parser.add_argument("names", nargs="+", choices=sorted(environments()))
     try:
-        if sys.version_info < (3, 11):  # noqa: UP036 - it may be run by any Python there is
-            raise SetupFailed(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}")
-        missing = [known[name] for name in names if not is_made(known[name], gpu)]
-        if not missing:
-            return 0
-        check_room(missing, gpu)
-        began = time.monotonic()
-        print(
-            f"Setting up {', '.join(e.name for e in missing)} in {ENVS} for a machine with{'' if gpu else 'out'} a GPU"
-        )
-        uv, settings = bootstrap_uv(), pip_settings()
-        light = next((name for name in names if name in LIGHT), "platform")
-        first = [e for e in missing if e.name in LIGHT]
-        rest = [e for e in missing if e.name not in LIGHT]
-        for environment in first:
-            print(make(environment, uv, gpu, settings, light), flush=True)
-        # Downloads overlap; the linking of files does not profit from more.
-        with concurrent.futures.ThreadPoolExecutor(3) as pool:
-            for done in concurrent.futures.as_completed(pool.submit(make, e, uv, gpu, settings, light) for e in rest):
-                print(done.result(), flush=True)
-        print(f"Set up in {time.monotonic() - began:.0f} s")
+        set_up(parser.parse_args().names)
     except SetupFailed as failure:
+        print(f"setup: {failure}", file=sys.stderr)
+        return 1
+    except OSError as failure:
         print(f"setup: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
