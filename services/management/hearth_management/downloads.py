@@ -45,6 +45,7 @@ def _bring(attempt: Attempt, home: HomeSettings, subject: dict[str, str]) -> Non
         command += ["--folder", str(home.imports / folder)]
     attempt.report(stage="copying" if folder else "asking the hub")
     env = {name: value for name, value in os.environ.items() if name not in NOT_FOR_THE_CHILD}
+    env["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the job tells it, and its log is for words
     began = time.monotonic()
     first: int | None = None
     fetched: Fetched | None = None

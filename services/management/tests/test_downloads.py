@@ -92,6 +92,7 @@ def test_a_download_finishes_and_the_model_is_listed_with_its_licence(
     assert entry.size_bytes is not None
     assert entry.size_bytes > SIZE
     assert [found.model_id for found in models.finetunable(services)] == [MODEL]
+    assert "%|" not in services.home.job_log(over.id).read_text()  # no progress bars among the words
 
 
 def test_an_import_finishes_and_the_model_is_listed(
