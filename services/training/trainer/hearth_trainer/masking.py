@@ -75,8 +75,26 @@ def _encode_by_markers(tokenizer: Any, conversation: Conversation) -> Example:
         conversation.messages, tools=conversation.tools, return_dict=True, return_assistant_tokens_mask=True
     )
     ids: list[int] = list(encoded["input_ids"])
-    mask = list(encoded["assistant_masks"])
-    return Example(ids, [token if counts else IGNORED for token, counts in zip(ids, mask, strict=True)])
+    turns = _runs(encoded["assistant_masks"])
+    learn = [learn for m, learn in zip(conversation.messages, conversation.learn, strict=True) if _is_assistant(m)]
+    if not all(learn) and len(turns) != len(learn):  # else it does not matter which turn is which
+        raise CannotEncode("the model's chat template does not show each turn by itself, so weight 0 cannot be heeded")
+    wanted = turns if all(learn) else [turn for turn, counts in zip(turns, learn, strict=True) if counts]
+    labels = [IGNORED] * len(ids)
+    for start, end in wanted:
+        labels[start:end] = ids[start:end]
+    return Example(ids, labels)
+
+
+def _is_assistant(message: dict[str, Any]) -> bool:
+    return message["role"] == "assistant"
+
+
+def _runs(mask: list[int]) -> list[tuple[int, int]]:
+    """Where the mask is 1: the start and end of each unbroken stretch."""
+    starts = [i for i, counts in enumerate(mask) if counts and not (i and mask[i - 1])]
+    ends = [i + 1 for i, counts in enumerate(mask) if counts and not (i + 1 < len(mask) and mask[i + 1])]
+    return list(zip(starts, ends, strict=True))
 
 
 def cut(example: Example, max_length: int) -> Example:
