@@ -29,7 +29,7 @@ def shelf(place: Place) -> Place:
     return place
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def served(shelf: Place) -> Iterator[tuple[Place, Job]]:
     """A worker that serves the base with one adapter."""
     with shelf.worker(Engine.VLLM, HEARTH_MAX_LORA_RANK="16"):
