@@ -24,17 +24,20 @@ class FilePart:
         self._header = b""
         self._value = b""
         self._ended = False
-        self._parser = MultipartParser(
-            options[b"boundary"],
-            {
-                "on_part_begin": self._part_begins,
-                "on_header_field": self._header_field,
-                "on_header_value": self._header_value,
-                "on_header_end": self._header_ends,
-                "on_part_data": self._part_data,
-                "on_end": self._end,
-            },
-        )
+        try:
+            self._parser = MultipartParser(
+                options[b"boundary"],
+                {
+                    "on_part_begin": self._part_begins,
+                    "on_header_field": self._header_field,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_ends,
+                    "on_part_data": self._part_data,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise BadRequest(f"the multipart boundary cannot be used: {error}") from error
 
     def feed(self, data: bytes) -> None:
         """Parse some of the body. Raises BadRequest."""

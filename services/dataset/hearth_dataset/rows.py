@@ -9,6 +9,8 @@ from hearth_contracts.datasets import DatasetFormat
 OPENAI_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 LEADING = frozenset({"system", "developer"})
+MOST_FAULTS_IN_ROW = 100
+LONGEST_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def format_of(row: Any) -> DatasetFormat | None:
 
 
 def check_row(row: Any, expected: DatasetFormat) -> tuple[list[RowFault], int]:
-    """The faults of a row in the file's format, and the number of its turns."""
+    """The faults of a row in the file's format (no more than about a hundred), and the number of its turns."""
     found = format_of(row)
     if found is not expected:
         key = "messages" if expected is DatasetFormat.MESSAGES else "conversations"
@@ -56,6 +58,8 @@ def check_row(row: Any, expected: DatasetFormat) -> tuple[list[RowFault], int]:
         turn = read((key, index), message, faults)
         if turn is not None:
             turns.append(turn)
+        if len(faults) >= MOST_FAULTS_IN_ROW:
+            break
     if not faults:
         faults.extend(_check_order((key,), turns))
     return faults, len(listed)
@@ -66,14 +70,15 @@ def _read_openai(where: tuple[str | int, ...], message: Any, faults: list[RowFau
         faults.append(RowFault(where, "must be an object with `role` and `content`"))
         return None
     role = message.get("role")
-    if role not in OPENAI_ROLES:
-        faults.append(RowFault((*where, "role"), f"must be one of {', '.join(sorted(OPENAI_ROLES))}; it is {role!r}"))
+    if not isinstance(role, str) or role not in OPENAI_ROLES:
+        roles = ", ".join(sorted(OPENAI_ROLES))
+        faults.append(RowFault((*where, "role"), f"must be one of {roles}; it is {_shown(role)}"))
         return None
     calls = message.get("tool_calls")
     calls_tools = role == "assistant" and isinstance(calls, list) and bool(calls)
     content = message.get("content")
-    if not (isinstance(content, str) and content.strip()) and not (content in (None, "") and calls_tools):
-        faults.append(RowFault((*where, "content"), "must be text that is not empty"))
+    if not (content in (None, "") and calls_tools):
+        _check_text((*where, "content"), content, faults)
     if "weight" in message and (role != "assistant" or message["weight"] not in (0, 1)):
         faults.append(RowFault((*where, "weight"), "must be 0 or 1, and only assistant messages have one"))
     return Turn(where, role, calls_tools)
@@ -86,13 +91,28 @@ def _read_sharegpt(where: tuple[str | int, ...], message: Any, faults: list[RowF
     role = SHAREGPT_ROLES.get(str(message.get("from")))
     if role is None:
         faults.append(
-            RowFault((*where, "from"), f"must be human, gpt or system; it is {message.get('from')!r}"),
+            RowFault((*where, "from"), f"must be human, gpt or system; it is {_shown(message.get('from'))}"),
         )
         return None
     value = message.get("value")
-    if not (isinstance(value, str) and value.strip()):
-        faults.append(RowFault((*where, "value"), "must be text that is not empty"))
+    _check_text((*where, "value"), value, faults)
     return Turn(where, role)
+
+
+def _check_text(where: tuple[str | int, ...], text: Any, faults: list[RowFault]) -> None:
+    if not (isinstance(text, str) and text.strip()):
+        faults.append(RowFault(where, "must be text that is not empty"))
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON can say it, no tokenizer can read it
+        half = f"\\u{ord(text[error.start]):04x}"
+        faults.append(RowFault(where, f"holds {half}, one half of a surrogate pair; remove it or give the whole pair"))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _check_order(where: tuple[str | int, ...], turns: list[Turn]) -> Iterator[RowFault]:

@@ -95,6 +95,9 @@ class Validator:
         except RecursionError:
             self._fault(place, "is nested too deeply", "not_json")
             return
+        except ValueError as error:  # a number of thousands of digits
+            self._fault(place, f"cannot be read: {error}", "not_json")
+            return
         if self._format is None:
             self._format = format_of(row)
             if self._format is None:

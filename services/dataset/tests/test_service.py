@@ -88,6 +88,8 @@ def test_too_large_a_file_is_a_413_and_leaves_nothing(s3: Minio) -> None:
     [
         (b"{}", "application/json", 422),
         (b"--b\r\nnonsense", "multipart/form-data; boundary=b", 400),
+        (b"--b\r\n", f"multipart/form-data; boundary={'b' * 1_000}", 400),
+        (b"--b\r\n", "multipart/form-data; boundary=", 400),
         (
             b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n--b--\r\n',
             "multipart/form-data; boundary=b",

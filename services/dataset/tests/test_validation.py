@@ -34,7 +34,15 @@ def test_a_byte_order_mark_is_no_fault() -> None:
 
 @given(
     pieces=st.lists(st.integers(0, 10_000), max_size=20),
-    data=st.sampled_from([ROW + b"\n" + ROW, ROW + b"\n{bad\n\xff"]),
+    data=st.sampled_from(
+        [
+            ROW + b"\n" + ROW,
+            ROW + b"\n{bad\n\xff",
+            b"\xef\xbb\xbf" + ROW + b"\r\n\r\n \n" + ROW + b"\n\n",
+            ROW + b"\n" + b"x" * 10_001 + b"\n" + ROW + b"\n" + b"x" * 10_001,
+        ]
+    )
+    | st.lists(st.sampled_from([ROW, b"\n", b"\r\n", b"{", b"\xff", b"\xef\xbb\xbf", b" "]), max_size=12).map(b"".join),
 )
 def test_the_pieces_make_no_difference(pieces: list[int], data: bytes) -> None:
     whole, whole_validator = check(data)
@@ -50,6 +58,7 @@ def test_the_pieces_make_no_difference(pieces: list[int], data: bytes) -> None:
         (b"[1]", "value_error", "there is no 'messages'"),
         (b"x" * 200_000, "too_long", "longer than"),
         (b"[" * 100_000, "not_json", ""),
+        (b'{"n": ' + b"9" * 5_000 + b"}", "not_json", "cannot be read"),
     ],
 )
 def test_a_bad_line_is_named_and_the_others_are_still_looked_at(line: bytes, kind: str, words: str) -> None:
