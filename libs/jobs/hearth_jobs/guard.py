@@ -113,12 +113,13 @@ def _below(root: int, parents: Mapping[int, int]) -> set[int]:
 
 def _processes() -> Iterator[tuple[int, int, int]]:
     """Id, parent and group of every process that has not ended."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            text = (entry / "stat").read_text(encoding="utf-8", errors="replace")
-            state, parent, group = text.rpartition(")")[2].split()[:3]
-            if state not in "ZX":
-                yield int(entry.name), int(parent), int(group)
+    with os.scandir("/proc") as entries:
+        pids = [entry.name for entry in entries if entry.name.isdigit()]
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            state, parent, group = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:3]
+            if state not in b"ZX":
+                yield int(pid), int(parent), int(group)
 
 
 def _marks(pid: int) -> list[str]:
