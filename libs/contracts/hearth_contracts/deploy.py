@@ -46,7 +46,7 @@ class DeployStatus(Deployed):
     state: DeploymentState
     detail: str = Field(default="", description="what is being waited for, or what went wrong")
     serving: Deployed | None = Field(
-        default=None, description="what answers requests right now, where it differs or not"
+        default=None, description="what answers requests right now; null when nothing does"
     )
 
 

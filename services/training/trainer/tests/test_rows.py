@@ -48,6 +48,8 @@ def says(text: str, **more: Any) -> dict[str, Any]:
 
 
 WEIGHTED = [{"messages": [SYSTEM, user("Hi"), says("Wrong.", weight=0), user("Again"), says("Right.", weight=1)]}]
+# The first learnt turn is one that the template rewrites later, so that only markers can find it.
+MIXED = [{"messages": [user("a"), says("One."), user("b"), says("Wrong.", weight=0), user("c"), says("Right.")]}]
 TURNS = [{"messages": [SYSTEM, user("Hi <|x|>"), says("Hello, you!"), user("And?"), says("Né 🔥\nbye")]}]
 SHAREGPT = [
     {
@@ -112,7 +114,7 @@ def answers(marked: Path, unmarked: Path, tmp_path_factory: pytest.TempPathFacto
     case("strict", strict, [*TURNS, {"messages": [user("Hi"), says("Hello.")]}, *TURNS])
     case("forgetful", forgetful, TURNS)
     case("told", told, TURNS)
-    case("told weighted", told, WEIGHTED)
+    case("told weighted", told, MIXED)
     out = in_training("-c", PROGRAM, *specs)
     found: dict[str, Any] = json.loads(out.rpartition("ANSWERS")[2])
     return found
@@ -141,7 +143,7 @@ def test_a_template_that_rewrites_earlier_turns_is_learnt_by_its_markers(answers
 
 
 def test_weight_0_holds_where_markers_are_used(answers: dict[str, Any]) -> None:
-    assert answers["told weighted"] == [["(thinking) Right.<|end|>"]]
+    assert answers["told weighted"] == [["One.<|end|>", "(thinking) Right.<|end|>"]]
 
 
 def test_a_template_that_rewrites_earlier_turns_without_markers_is_refused(answers: dict[str, Any]) -> None:
