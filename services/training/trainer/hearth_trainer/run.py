@@ -5,13 +5,14 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 from datasets import Dataset
 from hearth_contracts.finetune import DoneEvent, Hyperparameters, RefusedEvent, RunSpec, StageEvent, StepEvent
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from hearth_trainer.checkpoints import newest_valid
@@ -91,7 +92,7 @@ def run(spec: RunSpec, events: EventStream) -> int:
     checkpoint = newest_valid(Path(trainer.args.output_dir))
     if checkpoint is not None:
         events.say(StageEvent(stage=f"resuming from {checkpoint.name}"))
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if reporter.stopping and trainer.state.global_step < trainer.state.max_steps:
         return STOPPED
     events.say(StageEvent(stage="saving the adapter"))
@@ -99,7 +100,7 @@ def run(spec: RunSpec, events: EventStream) -> int:
     events.say(
         DoneEvent(
             steps=trainer.state.global_step,
-            train_loss=result.training_loss,
+            train_loss=fmean(entry["loss"] for entry in trainer.state.log_history if "loss" in entry),
             tokens=sum(len(example.input_ids) for example in examples),
             seconds=time.monotonic() - began,
         )
@@ -179,6 +180,7 @@ def _trainer(
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     reporter = Reporter(events)
+    set_seed(settings.seed)  # the adapter's first weights are drawn before the trainer seeds anything
     adapted = get_peft_model(model, _lora(settings))
     kind = LabelledLossTrainer if is_plain(adapted) else SFTTrainer
     trainer = kind(
