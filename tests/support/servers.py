@@ -107,7 +107,6 @@ def s3_server(folder: Path) -> Iterator[S3Settings]:
         f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
         "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms", "-master.volumeSizeLimitMB=64",
         "-volume.max=0",  # the default's eight are used up by two buckets, and then a put fails
-       
         *(f"-{name}={value}" for name, value in ports.items()),
         *(f"-{name.split('.')[0]}.port.grpc={free_port()}" for name in ports),
         f"-s3.port.grpc={free_port()}",

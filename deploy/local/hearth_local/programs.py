@@ -105,7 +105,7 @@ def _s3(context: Context) -> list[str]:
         f"-master.port={ports['s3 master']}", f"-master.port.grpc={ports['s3 master.grpc']}",
         f"-volume.port={ports['s3 volume']}", f"-volume.port.grpc={ports['s3 volume.grpc']}",
         f"-filer.port={ports['s3 filer']}", f"-filer.port.grpc={ports['s3 filer.grpc']}",
-        "-volume.max=0", "-master.volumeSizeLimitMB=1024", "-master.telemetry=false",
+        "-volume.max=0", "-master.volumeSizeLimitMB=128", "-master.telemetry=false",
         # or a restart after a kill takes 17 s
         "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms", "-volume.preStopSeconds=0",
     ]  # fmt: skip
