@@ -9,6 +9,7 @@ import httpx
 import psutil
 from hearth_storage.config import S3Settings
 from hearth_storage.objects import connect as connect_s3
+from minio import Minio
 from pydantic import SecretStr
 from redis import Redis
 from rq import Worker
@@ -111,15 +112,19 @@ def _s3(context: Context) -> list[str]:
     ]  # fmt: skip
 
 
-def _lists_buckets(context: Context) -> bool:
-    client = connect_s3(
+def s3_client(context: Context) -> Minio:
+    """A client of the platform's S3 server."""
+    return connect_s3(
         S3Settings(
             s3_endpoint=f"127.0.0.1:{context.config.ports['s3']}",
             s3_access_key=SecretStr(context.secrets.s3_access_key),
             s3_secret_key=SecretStr(context.secrets.s3_secret_key),
         )
     )
-    client.list_buckets()
+
+
+def _lists_buckets(context: Context) -> bool:
+    s3_client(context).list_buckets()
     return True
 
 
@@ -128,11 +133,14 @@ def _node(name: str, engine: str) -> Program:
     return Program(name, _module("hearth_inference"), _works(name), env=env, needs=(engine,), stop_seconds=40)
 
 
+_S3_ENV = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "2"}
+"""A bucket that gets its first object takes so many volumes of those that the disk has room for; 7 by default."""
+
 PROGRAMS = (
     Program("valkey", _valkey, _pings, port="redis", is_store=True),
     # Asked to stop, SeaweedFS waits 15 s for streams among its own parts. Everybody else has stopped by then, and it
     # keeps what it acknowledged when it is killed.
-    Program("s3", _s3, _lists_buckets, port="s3", is_store=True, stop_seconds=2),
+    Program("s3", _s3, _lists_buckets, port="s3", env=_S3_ENV, is_store=True, stop_seconds=2),
     Program("management", _module("hearth_management"), _answers("management"), port="management", imports=True),
     Program("downloads", _module("hearth_management.downloads"), _works("downloads"), stop_seconds=20),
     Program("dataset", _module("hearth_dataset"), _answers("dataset"), port="dataset"),

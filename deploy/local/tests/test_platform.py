@@ -1,6 +1,7 @@
 """A platform with real stores: started, found in trouble, stopped; and nothing is left of it."""
 
 import contextlib
+import io
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from hearth_jobs.guard import relatives
 from hearth_local import supervisor
 from hearth_local.config import CannotStart, Config, Ports, load_secrets
 from hearth_local.platform import Platform
-from hearth_local.programs import PROGRAMS, Context, Program
+from hearth_local.programs import PROGRAMS, Context, Program, s3_client
 from redis import Redis
 from redis.exceptions import AuthenticationError
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
@@ -79,6 +80,15 @@ def test_both_stores_come_up_and_refuse_strangers(home: Path) -> None:
         assert httpx.get(f"http://127.0.0.1:{ports['s3']}/").status_code == 403
         with Redis(port=ports["redis"]) as stranger, pytest.raises(AuthenticationError):
             stranger.ping()
+
+
+def test_a_bucket_takes_so_little_of_the_disk_that_the_next_finds_room_on_a_small_one(home: Path) -> None:
+    with stopped_after(Platform(Config(home, Ports.free()), [S3])) as platform:
+        platform.start()
+        client = s3_client(Context(platform.config, load_secrets(platform.config)))
+        client.make_bucket(bucket_name="first")
+        client.put_object(bucket_name="first", object_name="x", data=io.BytesIO(b"y"), length=1)
+        assert len(list((home / "s3").glob("first_*.dat"))) == 2
 
 
 def test_passwords_are_in_no_command_line_and_no_log_and_files_with_them_are_private(platform: Platform) -> None:
