@@ -1,6 +1,7 @@
 """Deployments: what is to be served (desired), and what each inference node serves (observed)."""
 
 from enum import StrEnum
+from typing import Any
 
 from pydantic import Field
 
@@ -14,6 +15,22 @@ class Engine(StrEnum):
 
     VLLM = "vllm"
     INFINITY = "infinity"
+
+
+class Task(StrEnum):
+    """What a model is served for, and so which routes it answers."""
+
+    GENERATE = "generate"  # completions and chat completions
+    EMBED = "embed"  # embeddings
+    RERANK = "rerank"  # documents by their relevance to a query
+
+
+_USUAL_TASK = {Engine.VLLM: Task.GENERATE, Engine.INFINITY: Task.EMBED}
+
+
+def usual_task(fields: dict[str, Any]) -> Task:
+    """The task of a record that names none: what its engine is mostly for."""
+    return _USUAL_TASK[fields["engine"]]
 
 
 class DeployRequest(Frozen):
@@ -53,8 +70,9 @@ class DeployStatus(Deployed):
 class DeploymentSpec(Frozen):
     """One version of a deployment's desired state."""
 
-    name: str = Field(description="`default` for the LLM, `embedding` for embeddings")
+    name: str = Field(description="`default` for the LLM, `embedding`, `rerank`")
     engine: Engine
+    task: Task = Field(default_factory=usual_task, description="which routes it answers")
     model_id: str
     adapter_ids: tuple[str, ...] = ()
     served_name: str = Field(description="the name clients call the base by, e.g. Compressa-LLM")
@@ -68,6 +86,7 @@ class NodeReport(Frozen):
     node_id: str
     deployment: str
     engine: Engine
+    task: Task = Field(default_factory=usual_task, description="which routes its models answer")
     state: DeploymentState
     url: str = Field(description="where its engine answers, e.g. http://127.0.0.1:41234; empty while LOADING")
     models: tuple[str, ...] = Field(default=(), description="every model name the engine answers to")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hearth_contracts.deploy import DeploymentSpec, Engine
+from hearth_contracts.deploy import DeploymentSpec, Engine, Task, usual_task
 from hearth_contracts.jobs import Job, JobKind
 from redis import Redis
 from redis.client import Pipeline
@@ -16,6 +16,7 @@ from hearth_jobs.store import JobStore
 
 LLM_DEPLOYMENT = "default"
 EMBEDDING_DEPLOYMENT = "embedding"
+RERANK_DEPLOYMENT = "rerank"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,14 @@ class DeploymentStore:
         return [record for record in map(self.get, names) if record is not None]
 
     def desire(
-        self, name: str, *, engine: Engine, model_id: str, adapter_ids: tuple[str, ...], served_name: str
+        self,
+        name: str,
+        *,
+        engine: Engine,
+        model_id: str,
+        adapter_ids: tuple[str, ...],
+        served_name: str,
+        task: Task | None = None,
     ) -> tuple[DeploymentSpec, Job]:
         """Ask for a new version: its spec, its job and its queue item are recorded together.
 
@@ -72,6 +80,7 @@ class DeploymentStore:
             spec = DeploymentSpec(
                 name=name,
                 engine=engine,
+                task=task or usual_task({"engine": engine}),
                 model_id=model_id,
                 adapter_ids=adapter_ids,
                 served_name=served_name,

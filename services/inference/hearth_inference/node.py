@@ -235,6 +235,7 @@ class Node:
                 node_id=self.holdings.node_id,
                 deployment=self.name,
                 engine=spec.engine,
+                task=spec.task,
                 state=answers,
                 url=engine.url if engine is not None and answers is not DeploymentState.LOADING else "",
                 models=(spec.served_name, spec.model_id, *spec.adapter_ids) if engine is not None else (),

@@ -38,7 +38,8 @@ class Step(StrEnum):
 
 def same_base(one: DeploymentSpec, other: DeploymentSpec) -> bool:
     """Whether one engine process can serve both versions."""
-    return (one.engine, one.model_id, one.served_name) == (other.engine, other.model_id, other.served_name)
+    ours, theirs = ((spec.engine, spec.task, spec.model_id, spec.served_name) for spec in (one, other))
+    return ours == theirs
 
 
 def plan(desired: DeploymentSpec | None, serving: View | None, coming: View | None, *, room: bool) -> Step:
