@@ -9,20 +9,31 @@ RETRY_SECONDS = 2
 
 
 class Refused(Exception):
-    """A request of the token plane that is not passed on: an HTTP status and OpenAI's error object."""
+    """A request that is not passed on: an HTTP status, and OpenAI's error object for the token plane."""
 
     def __init__(
-        self, status: int, message: str, *, code: str | None = None, param: str | None = None, retry: bool = False
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        kind: str | None = None,
+        retry: bool = False,
+        headers: list[tuple[bytes, bytes]] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.body = error_body(status, message, code=code, param=param)
-        self.headers = [(b"retry-after", str(RETRY_SECONDS).encode())] if retry else []
+        self.message = message
+        self.body = error_body(status, message, code=code, param=param, kind=kind)
+        self.headers = [(b"retry-after", str(RETRY_SECONDS).encode())] if retry else list(headers or [])
 
 
-def error_body(status: int, message: str, *, code: str | None = None, param: str | None = None) -> bytes:
+def error_body(
+    status: int, message: str, *, code: str | None = None, param: str | None = None, kind: str | None = None
+) -> bytes:
     """OpenAI's error object (https://platform.openai.com/docs/guides/error-codes)."""
-    kind = "invalid_request_error" if status < 500 else "server_error"
+    kind = kind or ("invalid_request_error" if status < 500 else "server_error")
     return json.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}}).encode()
 
 
