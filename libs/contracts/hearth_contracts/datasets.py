@@ -1,4 +1,4 @@
-"""Datasets: conversations to learn from."""
+"""Datasets: rows to learn from."""
 
 from enum import StrEnum
 
@@ -9,14 +9,19 @@ from hearth_contracts.names import RecordId
 
 
 class DatasetFormat(StrEnum):
-    """How a row holds its conversation."""
+    """What a row looks like. `rows.py` beside this file says how each is read."""
 
-    MESSAGES = "messages"  # {"messages": [{"role", "content"}]}: OpenAI
+    MESSAGES = "messages"  # {"messages": [{"role", "content"}], "tools"}: OpenAI
     SHAREGPT = "sharegpt"  # {"conversations": [{"from", "value"}]}: ShareGPT
+    PROMPT_COMPLETION = "prompt_completion"  # {"prompt", "completion"}: texts, or lists of messages
+    ALPACA = "alpaca"  # {"instruction", "input", "output"}
+    PREFERENCE = "preference"  # {"chosen", "rejected"}, with or without "prompt": TRL
+    OPENAI_PREFERENCE = "openai_preference"  # {"input": {"messages"}, "preferred_output", "non_preferred_output"}
+    TEXT = "text"  # {"text"}: no turns, every token is learnt
 
 
 class Dataset(Frozen):
-    """A dataset that is whole: stored, checked and counted. Lies in S3 as `<id>/metadata.json`."""
+    """A dataset that is whole: stored, checked and counted. Lies in S3 as `<id>/metadata.json`; never changes."""
 
     id: RecordId
     name: str = Field(description="the uploaded file's name")
@@ -24,7 +29,14 @@ class Dataset(Frozen):
     description: str | None
     format: DatasetFormat
     rows: int
-    turns: int = Field(description="messages in all rows")
-    bytes: int
-    sha256: str
+    turns: int = Field(description="messages in all rows; of a preference pair the prompt's once, and both answers'")
+    bytes: int = Field(description="of the rows as JSON lines, as they are stored and come back")
+    sha256: str = Field(description="of those bytes")
+    duplicates: int | None = Field(
+        default=None, description="rows that repeat an earlier row byte for byte; null where nobody counted"
+    )
+    duplicates_exact: bool = Field(default=True, description="false: a sample was counted, and scaled up")
+    content_id: RecordId | None = Field(
+        default=None, description="the rows lie at `<content_id>/data.jsonl`, shared; null: at `<id>/data.jsonl`"
+    )
     created_at: Timestamp

@@ -1,138 +1,166 @@
-"""One row of a dataset: is it a conversation that a model can learn from? Pure: a value in, faults out."""
+"""One row of a dataset: can a model learn from it? Pure: a value in, faults out."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from hearth_contracts.datasets import DatasetFormat
+from hearth_contracts.rows import KEYS, Preference, format_of, read_row
 
-OPENAI_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
-SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-LEADING = frozenset({"system", "developer"})
-MOST_FAULTS_IN_ROW = 100
-LONGEST_SHOWN = 60
+from hearth_dataset.messages import Faults, Place, RowFault, check_order, check_text, check_tools, read_openai
+from hearth_dataset.messages import read_sharegpt as read_sharegpt_turns
 
-
-@dataclass(frozen=True)
-class RowFault:
-    """What is wrong in a row, and where: a path of keys and indexes."""
-
-    where: tuple[str | int, ...]
-    why: str
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A message, whatever format it came in."""
-
-    where: tuple[str | int, ...]
-    role: str
-    calls_tools: bool = False
-
-
-def format_of(row: Any) -> DatasetFormat | None:
-    """The format that a row is written in, or None."""
-    if isinstance(row, dict):
-        if "messages" in row:
-            return DatasetFormat.MESSAGES
-        if "conversations" in row:
-            return DatasetFormat.SHAREGPT
-    return None
+KEYS_OF = {found: keys for keys, found in KEYS.items()}
 
 
 def check_row(row: Any, expected: DatasetFormat) -> tuple[list[RowFault], int]:
     """The faults of a row in the file's format (no more than about a hundred), and the number of its turns."""
-    found = format_of(row)
-    if found is not expected:
-        key = "messages" if expected is DatasetFormat.MESSAGES else "conversations"
-        what = f"this row has {found.value!r} format" if found else f"there is no {key!r}"
-        return [RowFault((key,), f"{what}; every row of a file has the same format, here {expected.value!r}")], 0
-    key = "messages" if expected is DatasetFormat.MESSAGES else "conversations"
-    listed = row[key]
-    if not isinstance(listed, list) or not listed:
-        return [RowFault((key,), "must be a list of at least one message")], 0
-    faults: list[RowFault] = []
-    turns: list[Turn] = []
-    read = _read_openai if expected is DatasetFormat.MESSAGES else _read_sharegpt
-    for index, message in enumerate(listed):
-        turn = read((key, index), message, faults)
-        if turn is not None:
-            turns.append(turn)
-        if len(faults) >= MOST_FAULTS_IN_ROW:
-            break
+    keys = KEYS_OF[expected]
+    if not isinstance(row, dict) or not row.keys() >= set(keys):
+        found = format_of(row)
+        absent = next(key for key in keys if not isinstance(row, dict) or key not in row)
+        what = f"this row has {found.value!r} format" if found else f"there is no {absent!r}"
+        return [RowFault((absent,), f"{what}; every row of a file has the same format, here {expected.value!r}")], 0
+    faults = Faults()
+    turns = _CHECKS[expected](row, faults)
+    return faults, turns
+
+
+def _check_messages(row: dict[str, Any], faults: Faults) -> int:
+    turns = read_openai(("messages",), row["messages"], faults)
+    check_tools(("tools",), row.get("tools"), faults)
     if not faults:
-        faults.extend(_check_order((key,), turns))
-    return faults, len(listed)
+        check_order(("messages",), turns, faults)
+    return _length(row["messages"])
 
 
-def _read_openai(where: tuple[str | int, ...], message: Any, faults: list[RowFault]) -> Turn | None:
-    if not isinstance(message, dict):
-        faults.append(RowFault(where, "must be an object with `role` and `content`"))
-        return None
-    role = message.get("role")
-    if not isinstance(role, str) or role not in OPENAI_ROLES:
-        roles = ", ".join(sorted(OPENAI_ROLES))
-        faults.append(RowFault((*where, "role"), f"must be one of {roles}; it is {_shown(role)}"))
-        return None
-    calls = message.get("tool_calls")
-    calls_tools = role == "assistant" and isinstance(calls, list) and bool(calls)
-    content = message.get("content")
-    if not (content in (None, "") and calls_tools):
-        _check_text((*where, "content"), content, faults)
-    if "weight" in message and (role != "assistant" or message["weight"] not in (0, 1)):
-        faults.append(RowFault((*where, "weight"), "must be 0 or 1, and only assistant messages have one"))
-    return Turn(where, role, calls_tools)
+def _length(listed: Any) -> int:
+    return len(listed) if isinstance(listed, list) else 0
 
 
-def _read_sharegpt(where: tuple[str | int, ...], message: Any, faults: list[RowFault]) -> Turn | None:
-    if not isinstance(message, dict):
-        faults.append(RowFault(where, "must be an object with `from` and `value`"))
-        return None
-    role = SHAREGPT_ROLES.get(str(message.get("from")))
-    if role is None:
-        faults.append(
-            RowFault((*where, "from"), f"must be human, gpt or system; it is {_shown(message.get('from'))}"),
-        )
-        return None
-    value = message.get("value")
-    _check_text((*where, "value"), value, faults)
-    return Turn(where, role)
+def _check_sharegpt(row: dict[str, Any], faults: Faults) -> int:
+    turns = read_sharegpt_turns(("conversations",), row["conversations"], faults)
+    system = _check_system(row, faults)
+    if not faults:
+        check_order(("conversations",), turns, faults)
+        if system and turns[0].role == "system":
+            faults.add(("system",), "the conversation begins with a system message of its own")
+    return _length(row["conversations"]) + system
 
 
-def _check_text(where: tuple[str | int, ...], text: Any, faults: list[RowFault]) -> None:
-    if not (isinstance(text, str) and text.strip()):
-        faults.append(RowFault(where, "must be text that is not empty"))
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:  # JSON can say it, no tokenizer can read it
-        half = f"\\u{ord(text[error.start]):04x}"
-        faults.append(RowFault(where, f"holds {half}, one half of a surrogate pair; remove it or give the whole pair"))
+def _check_system(row: dict[str, Any], faults: Faults) -> int:
+    """1 when the row has a system message beside its turns."""
+    if row.get("system") in (None, ""):
+        return 0
+    check_text(("system",), row["system"], faults)
+    return 1
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+def _check_alpaca(row: dict[str, Any], faults: Faults) -> int:
+    check_text(("instruction",), row["instruction"], faults)
+    if not isinstance(row.get("input", ""), str | None):
+        faults.add(("input",), "must be text; it may be empty or absent")
+    check_text(("output",), row["output"], faults)
+    if row.get("history"):
+        faults.add(("history",), "earlier turns are not read here; write the row as `messages`")
+    return 2 + _check_system(row, faults)
 
 
-def _check_order(where: tuple[str | int, ...], turns: list[Turn]) -> Iterator[RowFault]:
-    """System first, then user and assistant in turn, tool results after a call; and an assistant to learn from."""
-    if not any(turn.role == "assistant" for turn in turns):
-        yield RowFault(where, "has no assistant message, so there is nothing to learn from")
-        return
-    before: Turn | None = None
-    for index, turn in enumerate(turns):
-        if turn.role in LEADING:
-            if index != 0:
-                yield RowFault((*turn.where,), f"a {turn.role} message can only come first")
-        elif turn.role == "tool":
-            if before is None or not (before.calls_tools or before.role == "tool"):
-                yield RowFault((*turn.where,), "a tool message must follow an assistant message with tool_calls")
-        elif turn.role == "user":
-            if before is not None and before.role == "user":
-                yield RowFault((*turn.where,), "two user messages in a row; join them")
-        elif before is None or before.role in LEADING:
-            yield RowFault((*turn.where,), "an assistant message must follow a user message")
-        elif before.role == "assistant" and not before.calls_tools:
-            yield RowFault((*turn.where,), "two assistant messages in a row; join them")
-        before = turn
+def _check_prompt_completion(row: dict[str, Any], faults: Faults) -> int:
+    for name in ("prompt", "completion"):
+        _check_said((name,), row[name], faults)
+    if isinstance(row["prompt"], str) != isinstance(row["completion"], str):
+        faults.add(("completion",), "prompt and completion must both be texts, or both lists of messages")
+    check_tools(("tools",), row.get("tools"), faults)
+    if faults:
+        return 0
+    if isinstance(row["prompt"], str):
+        return 2
+    return _check_continued(("prompt",), row["prompt"], ("completion",), row["completion"], faults)
+
+
+def _check_said(where: Place, said: Any, faults: Faults) -> None:
+    """A text, or a list of messages."""
+    if isinstance(said, list):
+        read_openai(where, said, faults)
+    else:
+        check_text(where, said, faults)
+
+
+def _check_continued(where: Place, prompt: list[Any], answer_where: Place, answer: list[Any], faults: Faults) -> int:
+    """Whether messages that are known to be good by themselves go on well after others; the number of them all."""
+    before, after = read_openai(where, prompt, Faults()), read_openai(answer_where, answer, Faults())
+    if after[0].role != "assistant":
+        faults.add(answer_where, "must begin with what the assistant answers")
+        return 0
+    check_order(answer_where, [*before, *after], faults)
+    return len(before) + len(after)
+
+
+def _check_preference(row: dict[str, Any], faults: Faults) -> int:
+    texts = [isinstance(row[name], str) for name in ("chosen", "rejected")]
+    for name in ("chosen", "rejected"):
+        _check_said((name,), row[name], faults)
+    check_tools(("tools",), row.get("tools"), faults)
+    if not faults and texts[0] != texts[1]:
+        faults.add(("rejected",), "chosen and rejected must both be texts, or both lists of messages")
+    if faults:
+        return 0
+    if not any(_brings_prompt(row[name]) for name in ("chosen", "rejected")):
+        if "prompt" not in row:
+            faults.add(("prompt",), "is missing: give it, or let chosen and rejected be whole conversations")
+        else:
+            _check_said(("prompt",), row["prompt"], faults)
+        if faults:
+            return 0
+    return _check_pair(read_row(0, row, DatasetFormat.PREFERENCE), ("prompt",), ("chosen",), ("rejected",), faults)
+
+
+def _brings_prompt(answer: str | list[Any]) -> bool:
+    return isinstance(answer, list) and answer[0]["role"] != "assistant"
+
+
+def _check_pair(pair: Any, prompt: Place, chosen: Place, rejected: Place, faults: Faults) -> int:
+    assert isinstance(pair, Preference)
+    if not pair.prompt:
+        faults.add(rejected, "shares no prompt with the chosen answer; both must begin with the same messages")
+        return 0
+    if pair.chosen == pair.rejected:
+        faults.add(rejected, "is the same as the chosen answer, so there is nothing to prefer")
+        return 0
+    for where, answer in ((chosen, pair.chosen), (rejected, pair.rejected)):
+        if not answer:
+            faults.add(where, "ends where the other goes on; both must answer")
+        elif not faults:
+            _check_continued(prompt, pair.prompt, where, answer, faults)
+    return len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
+
+
+def _check_openai_preference(row: dict[str, Any], faults: Faults) -> int:
+    asked = row["input"]
+    if not isinstance(asked, dict):
+        faults.add(("input",), "must be an object with `messages`")
+        return 0
+    read_openai(("input", "messages"), asked.get("messages"), faults)
+    check_tools(("input", "tools"), asked.get("tools"), faults)
+    for name in ("preferred_output", "non_preferred_output"):
+        read_openai((name,), row[name], faults)
+    if faults:
+        return 0
+    pair = read_row(0, row, DatasetFormat.OPENAI_PREFERENCE)
+    return _check_pair(pair, ("input", "messages"), ("preferred_output",), ("non_preferred_output",), faults)
+
+
+def _check_text(row: dict[str, Any], faults: Faults) -> int:
+    check_text(("text",), row["text"], faults)
+    return 0
+
+
+_CHECKS: dict[DatasetFormat, Callable[[dict[str, Any], Faults], int]] = {
+    DatasetFormat.MESSAGES: _check_messages,
+    DatasetFormat.SHAREGPT: _check_sharegpt,
+    DatasetFormat.PROMPT_COMPLETION: _check_prompt_completion,
+    DatasetFormat.ALPACA: _check_alpaca,
+    DatasetFormat.PREFERENCE: _check_preference,
+    DatasetFormat.OPENAI_PREFERENCE: _check_openai_preference,
+    DatasetFormat.TEXT: _check_text,
+}

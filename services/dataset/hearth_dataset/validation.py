@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from hearth_contracts.datasets import DatasetFormat
 from hearth_contracts.errors import Fault
+from hearth_contracts.rows import KEYS, format_of
 
-from hearth_dataset.rows import check_row, format_of
+from hearth_dataset.rows import check_row
 
 MOST_FAULTS = 100
+KNOWN = "; ".join(" and ".join(f"`{key}`" for key in keys) for keys in KEYS)
 BOM = b"\xef\xbb\xbf"
 
 
@@ -101,7 +103,7 @@ class Validator:
         if self._format is None:
             self._format = format_of(row)
             if self._format is None:
-                self._fault(place, "must be an object with `messages` (OpenAI) or `conversations` (ShareGPT)", "format")
+                self._fault(place, f"must be an object with the keys of a known format: {KNOWN}", "format")
                 return
         faults, turns = check_row(row, self._format)
         self._turns += turns
