@@ -26,11 +26,21 @@ class HearthError(Exception):
 
     status = 500
 
-    def __init__(self, detail: str, *, faults: list[Fault] | None = None, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        faults: list[Fault] | None = None,
+        retry_after: int | None = None,
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.faults = faults
         self.retry_after = retry_after
+        self.param = param  # these two only OpenAI's error object shows
+        self.code = code
 
 
 class BadRequest(HearthError):

@@ -1,4 +1,7 @@
-"""Exceptions to RFC 9457 problem documents. A client learns what was wrong and where, never our internals."""
+"""Exceptions to RFC 9457 problem documents, or to OpenAI's error object under the routes that are OpenAI's.
+
+A client learns what was wrong and where, never our internals.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -7,7 +10,8 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from hearth_contracts.errors import Fault, HearthError, Problem
+from hearth_contracts.errors import BadRequest, Fault, HearthError, Invalid, Problem, Unavailable
+from hearth_contracts.openai import is_openai_control, openai_error
 from starlette.exceptions import HTTPException
 
 log = logging.getLogger(__name__)
@@ -27,20 +31,41 @@ def problem_response(
     )
 
 
+def openai_response(
+    status: int, message: str, *, code: str | None = None, param: str | None = None, retry_after: int | None = None
+) -> JSONResponse:
+    """OpenAI's error object as a response."""
+    headers = {"Retry-After": str(retry_after)} if retry_after is not None else None
+    return JSONResponse(openai_error(status, message, code=code, param=param), status, headers=headers)
+
+
+def _error_response(request: Request, error: HearthError) -> JSONResponse:
+    """The error in the form that the route's clients expect."""
+    if not is_openai_control(request.url.path):
+        return problem_response(error.status, error.detail, error.faults, error.retry_after)
+    status = 400 if error.status == 422 else error.status  # OpenAI knows no 422
+    return openai_response(status, error.detail, code=error.code, param=error.param, retry_after=error.retry_after)
+
+
+def _invalid(error: RequestValidationError) -> HearthError:
+    faults = [Fault(loc=list(e["loc"]), msg=e["msg"], type=e["type"]) for e in error.errors()]
+    if any(fault.type == "json_invalid" for fault in faults):
+        return BadRequest("the body is not JSON", faults=faults)
+    where = "; ".join(f"{'.'.join(str(part) for part in f.loc)}: {f.msg}" for f in faults[:3])
+    param = next((str(fault.loc[1]) for fault in faults if len(fault.loc) > 1), None)
+    return Invalid(f"the request does not fit: {where}", faults=faults, param=param)
+
+
 def install_error_handlers(app: FastAPI, unavailable: Mapping[type[Exception], str]) -> None:
-    """Make every error of `app` a problem document; `unavailable` ones become a 503 with Retry-After."""
+    """Make every error of `app` a document; an `unavailable` dependency's becomes a 503 with Retry-After."""
 
     @app.exception_handler(HearthError)
-    async def known(_request: Request, error: HearthError) -> JSONResponse:
-        return problem_response(error.status, error.detail, error.faults, error.retry_after)
+    async def known(request: Request, error: HearthError) -> JSONResponse:
+        return _error_response(request, error)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [Fault(loc=list(e["loc"]), msg=e["msg"], type=e["type"]) for e in error.errors()]
-        if any(fault.type == "json_invalid" for fault in faults):
-            return problem_response(400, "the body is not JSON", faults)
-        where = "; ".join(f"{'.'.join(str(part) for part in f.loc)}: {f.msg}" for f in faults[:3])
-        return problem_response(422, f"the request does not fit: {where}", faults)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _error_response(request, _invalid(error))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
@@ -49,19 +74,22 @@ def install_error_handlers(app: FastAPI, unavailable: Mapping[type[Exception], s
             detail = f"there is no {request.url.path}; see /api/docs/ for what there is"
         if error.status_code == 405:
             detail = f"{request.method} is not for {request.url.path}"
-        response = problem_response(error.status_code, detail)
+        as_openai = is_openai_control(request.url.path)
+        response = (openai_response if as_openai else problem_response)(error.status_code, detail)
         response.headers.update(error.headers or {})
         return response
 
     for kind, name in unavailable.items():
 
-        async def away(_request: Request, error: Exception, name: str = name) -> JSONResponse:
+        async def away(request: Request, error: Exception, name: str = name) -> JSONResponse:
             log.warning("%s is away: %s", name, error)
-            return problem_response(503, f"{name} is not reachable; try again", retry_after=RETRY_SECONDS)
+            return _error_response(
+                request, Unavailable(f"{name} is not reachable; try again", retry_after=RETRY_SECONDS)
+            )
 
         app.add_exception_handler(kind, away)
 
     @app.exception_handler(Exception)
-    async def unforeseen(_request: Request, error: Exception) -> JSONResponse:
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         log.error("unforeseen", exc_info=error)
-        return problem_response(500, "something unforeseen went wrong; the service's log says what")
+        return _error_response(request, HearthError("something unforeseen went wrong; the service's log says what"))

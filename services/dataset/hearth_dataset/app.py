@@ -11,7 +11,7 @@ from hearth_web.app import build_app
 from minio import Minio
 from urllib3.exceptions import HTTPError
 
-from hearth_dataset.api.routes import routes
+from hearth_dataset.api import files, routes
 from hearth_dataset.config import DatasetSettings
 from hearth_dataset.store import sweep
 
@@ -40,5 +40,6 @@ def dataset_app(s3: Minio, settings: DatasetSettings) -> FastAPI:
         unavailable={HTTPError: "the S3 server"},
         lifespan=lifespan,
     )
-    app.include_router(routes(s3, settings))
+    app.include_router(routes.routes(s3, settings))
+    app.include_router(files.routes(s3, settings))
     return app

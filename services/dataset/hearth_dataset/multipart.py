@@ -1,4 +1,4 @@
-"""The file of a multipart/form-data body (RFC 7578), piece by piece as it arrives; nothing is kept."""
+"""The file of a multipart/form-data body (RFC 7578), piece by piece as it arrives; only short text fields are kept."""
 
 import re
 import unicodedata
@@ -9,10 +9,12 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 FIELD = "file"
 LONGEST_NAME = 255
+LONGEST_FIELD = 4096
+MOST_FIELDS = 16
 
 
 class FilePart:
-    """Feed it the body; take the file's bytes from `taken`."""
+    """Feed it the body; take the file's bytes from `taken`, and the other parts' text from `fields`."""
 
     def __init__(self, content_type: str) -> None:
         kind, options = parse_options_header(content_type)
@@ -21,6 +23,8 @@ class FilePart:
         self.name: str | None = None  # the file's name, once its part has begun
         self.taken: list[bytes] = []
         self._inside = False
+        self._field: str | None = None
+        self._texts: dict[str, bytes] = {}
         self._header = b""
         self._value = b""
         self._ended = False
@@ -46,6 +50,11 @@ class FilePart:
         except FormParserError as error:
             raise BadRequest(f"the multipart body cannot be read: {error}") from error
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """The text of the other parts, by name."""
+        return {name: text.decode("utf-8", "replace") for name, text in self._texts.items()}
+
     def finish(self) -> str:
         """The file's name. Raises BadRequest for a body cut short, Invalid for one without a file."""
         if not self._ended:
@@ -56,6 +65,7 @@ class FilePart:
 
     def _part_begins(self) -> None:
         self._inside = False
+        self._field = None
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -69,11 +79,18 @@ class FilePart:
             if options.get(b"name") == FIELD.encode() and self.name is None:
                 self.name = safe_name(options.get(b"filename", b"").decode("utf-8", "replace"))
                 self._inside = True
+            elif options.get(b"name") and len(self._texts) < MOST_FIELDS:
+                self._field = options[b"name"].decode("utf-8", "replace")
         self._header = self._value = b""
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._inside:
             self.taken.append(data[start:end])
+        elif self._field is not None:
+            text = self._texts.get(self._field, b"") + data[start:end]
+            if len(text) > LONGEST_FIELD:
+                raise BadRequest(f"the form's field {self._field!r} is longer than {LONGEST_FIELD} bytes")
+            self._texts[self._field] = text
 
     def _end(self) -> None:
         self._ended = True

@@ -1,7 +1,7 @@
 """Datasets in S3: `<id>/data.jsonl`, then `<id>/metadata.json`. Until the second is there, nothing is."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -79,13 +79,18 @@ def metadata_key(dataset_id: str) -> str:
 
 
 def ingest(
-    s3: Minio, settings: DatasetSettings, content_type: str, description: str | None, pieces: Iterator[bytes]
+    s3: Minio,
+    settings: DatasetSettings,
+    part: FilePart,
+    pieces: Iterator[bytes],
+    description: str | None = None,
+    check_form: Callable[[FilePart], None] = lambda _part: None,
 ) -> Dataset:
     """Store the file of a multipart body while checking it. On any error nothing is left of it.
 
-    Raises Invalid with a fault for each bad line (the first hundred), BadRequest, TooLarge.
+    `check_form` looks at the body's other fields once it is read, and raises what it does not accept. Raises Invalid
+    with a fault for each bad line (the first hundred), BadRequest, TooLarge.
     """
-    part = FilePart(content_type)
     validator = Validator(settings.dataset_max_line_bytes)
     source = _CheckedFile(pieces, part, validator, settings.dataset_max_bytes)
     dataset_id = new_id()
@@ -103,6 +108,7 @@ def ingest(
         except _Faulty:
             source.drain()
         name = part.finish()
+        check_form(part)
         counts = validator.finish()
         if counts is None:
             shown = f"; the first {MOST_FAULTS} are listed" if validator.fault_count > MOST_FAULTS else ""
