@@ -2,6 +2,7 @@
 
 import logging
 
+from hearth_contracts.openai import CONTROL_ROUTES
 from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.store import JobStore
 from hearth_web.errors import problem_response
@@ -12,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from hearth_gateway.config import GatewaySettings
 from hearth_gateway.control import ControlPlane
-from hearth_gateway.docs import Docs
+from hearth_gateway.docs import Docs, public_prefix
 from hearth_gateway.replies import error_body, send_json
 from hearth_gateway.routing import Router, RouteWatcher
 from hearth_gateway.tokens import ENGINE_FOR, TokenPlane
@@ -57,7 +58,7 @@ class Gateway:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
+        path: str = scope["path"].removeprefix(self.settings.root_path)
         prefix = next((each for each in (PUBLIC, OPENAI) if path.startswith(each)), None)
         if prefix is None:
             response = await self._page(path.rstrip("/"), scope)
@@ -73,7 +74,7 @@ class Gateway:
             await self.tokens.list_models(scope, send)
         elif rest.startswith("models/") and method == "GET":
             await self.tokens.show_model(rest.removeprefix("models/"), scope, send)
-        elif prefix == PUBLIC:
+        elif prefix == PUBLIC or rest.partition("/")[0] in CONTROL_ROUTES:
             request = Request(scope, receive)
             response = await self.control.forward(rest, request)
             await response(scope, receive, send)
@@ -84,7 +85,7 @@ class Gateway:
         """Everything that is not the API itself."""
         if scope["method"] not in ("GET", "HEAD"):
             return problem_response(404, f"there is no {scope['method']} {path or '/'}; see /api/docs/")
-        root = scope.get("root_path", "")
+        root = public_prefix(scope, self.settings.root_path)
         if path == "":
             return RedirectResponse(f"{root}/api/docs/", 307)
         if path == "/health/live":
@@ -93,7 +94,7 @@ class Gateway:
             ready = self.router.loaded
             return JSONResponse({"status": "ok" if ready else "waiting for Redis"}, 200 if ready else 503)
         if path == "/api/openapi.json":
-            return await self.docs.document()
+            return await self.docs.document(root)
         if path == "/api/docs":
             return self.docs.page(root)
         asset = self.docs.asset(path.removeprefix("/api/docs/")) if path.startswith("/api/docs/") else None

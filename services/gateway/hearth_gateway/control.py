@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import httpx
-from hearth_web.errors import RETRY_SECONDS, problem_response
+from hearth_contracts.openai import is_openai_control
+from hearth_web.errors import RETRY_SECONDS, openai_response, problem_response
 from hearth_web.request_id import HEADER, accept_request_id
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
@@ -35,7 +36,8 @@ class ControlPlane:
         management = settings.management_url
         self.owners = {
             "datasets": settings.dataset_url,
-            **dict.fromkeys(("models", "deploy", "jobs", "finetune"), management),
+            "files": settings.dataset_url,
+            **dict.fromkeys(("models", "deploy", "jobs", "finetune", "fine_tuning"), management),
         }
         timeout = httpx.Timeout(LONGEST_STEP_SECONDS, connect=settings.connect_timeout, pool=10)
         self.http = httpx.AsyncClient(timeout=timeout, trust_env=False, limits=httpx.Limits(max_connections=200))
@@ -64,7 +66,8 @@ class ControlPlane:
             return Response(status_code=499)  # nobody reads it
         except httpx.HTTPError as error:
             log.warning("%s is away: %s", owner, error)
-            return problem_response(503, "this part of Hearth is not reachable; try again", retry_after=RETRY_SECONDS)
+            respond = openai_response if is_openai_control(url.path) else problem_response
+            return respond(503, "this part of Hearth is not reachable; try again", retry_after=RETRY_SECONDS)
         given = [(name.lower(), value) for name, value in reply.headers.raw]
         response = StreamingResponse(_body(reply), status_code=reply.status_code)
         response.raw_headers = [(name, value) for name, value in given if name not in NOT_SENT_BACK]

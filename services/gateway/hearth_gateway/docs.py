@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import re
 import time
 from importlib.resources import files
 from typing import Any
 
 import httpx
 from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from hearth_gateway.config import GatewaySettings
 from hearth_gateway.openai_docs import openai_paths
@@ -19,6 +22,7 @@ ASSETS = {
     "favicon.png": "image/png",
 }
 KEPT_SECONDS = 5.0
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")  # nothing that could mean something in a page
 TAGS = ("Models", "Deploy", "Jobs", "Datasets", "Finetuning", "OpenAI-like API")
 
 
@@ -47,16 +51,17 @@ class Docs:
         body = (files("fastapi_offline") / "static" / name).read_bytes()
         return Response(body, media_type=ASSETS[name], headers={"Cache-Control": "max-age=86400"})
 
-    async def document(self) -> Response:
-        """The merged document, at most a few seconds old."""
+    async def document(self, root_path: str) -> Response:
+        """The merged document, at most a few seconds old, for a client that reaches Hearth under `root_path`."""
+        servers = [{"url": root_path or "/"}]
         if self._kept is None or time.monotonic() - self._kept[0] > KEPT_SECONDS:
             found = await asyncio.gather(*(self._fetch(url) for url in self.sources.values()))
             away = [name for name, document in zip(self.sources, found, strict=True) if document is None]
             merged = merge([document for document in found if document is not None], away)
             if away:
-                return JSONResponse(merged)
+                return JSONResponse({**merged, "servers": servers})
             self._kept = (time.monotonic(), merged)
-        return JSONResponse(self._kept[1])
+        return JSONResponse({**self._kept[1], "servers": servers})
 
     async def _fetch(self, url: str) -> dict[str, Any] | None:
         try:
@@ -65,6 +70,12 @@ class Docs:
         except (httpx.HTTPError, ValueError):
             return None
         return document
+
+
+def public_prefix(scope: Scope, configured: str) -> str:
+    """The path that a reverse proxy took off the request: its X-Forwarded-Prefix if well-formed, else the setting."""
+    given = Headers(scope=scope).get("x-forwarded-prefix", "").rstrip("/")
+    return given if _PREFIX.fullmatch(given) else configured
 
 
 def merge(documents: list[dict[str, Any]], away: list[str]) -> dict[str, Any]:

@@ -62,6 +62,9 @@ def http(redis: Redis) -> Iterator[httpx.Client]:
         ("GET", "/api/v1/jobs/1/status/", "/v1/jobs/1/status"),
         ("DELETE", "/api/v1/models/org/name", "/v1/models/org/name"),
         ("POST", "/api/v1/finetune/", "/v1/finetune"),
+        ("POST", "/v1/files", "/v1/files"),
+        ("DELETE", "/api/v1/files/file-1/", "/v1/files/file-1"),
+        ("POST", "/v1/fine_tuning/jobs/ftjob-1/cancel", "/v1/fine_tuning/jobs/ftjob-1/cancel"),
     ],
 )
 def test_a_path_goes_to_its_owner_with_body_query_and_id(
@@ -100,6 +103,38 @@ def test_a_service_that_is_away_is_a_503_with_retry_after(place: Place) -> None:
     reply = place.http.get("/api/v1/jobs/")
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "2")
     assert reply.headers["content-type"] == "application/problem+json"
+
+
+def test_a_service_that_is_away_is_openais_error_under_openais_routes(place: Place) -> None:
+    for path in ("/v1/files", "/api/v1/fine_tuning/jobs/"):
+        reply = place.http.get(path)
+        assert (reply.status_code, reply.headers["retry-after"]) == (503, "2")
+        assert reply.json()["error"]["type"] == "server_error"
+
+
+@pytest.mark.parametrize(
+    ("given", "root"),
+    [("/llm", "/llm"), ("/a/b-c/", "/a/b-c"), ("llm", ""), ('/"><script>', ""), ("//elsewhere.example", ""), ("/", "")],
+)
+def test_behind_a_prefix_the_docs_load_from_under_it_and_only_a_harmless_one_is_taken(
+    http: httpx.Client, given: str, root: str
+) -> None:
+    headers = {"x-forwarded-prefix": given}
+    page = http.get("/api/docs/", headers=headers).text
+    loaded = re.findall(r'(?:src|href|url)[=:]\s*["\']([^"\']+)', page)
+    assert loaded
+    assert all(url.startswith(f"{root}/api/") for url in loaded)
+    assert http.get("/api/openapi.json", headers=headers).json()["servers"] == [{"url": root or "/"}]
+    assert http.get("/", headers=headers).headers["location"] == f"{root}/api/docs/"
+
+
+def test_a_configured_root_path_is_taken_off_where_the_proxy_leaves_it_on(redis: Redis) -> None:
+    port, dead = free_port(), f"http://127.0.0.1:{free_port()}"
+    gateway = Gateway(GatewaySettings(management_url=dead, dataset_url=dead, root_path="/llm"), redis)
+    with running(uvicorn.Config(gateway, port=port, log_config=None)):
+        for path in ("/llm/v1/models", "/v1/models"):
+            assert httpx.get(f"http://127.0.0.1:{port}{path}").json()["object"] == "list"
+        assert "/llm/api/openapi.json" in httpx.get(f"http://127.0.0.1:{port}/llm/api/docs/").text
 
 
 def test_the_docs_page_and_all_it_loads_come_from_here(http: httpx.Client) -> None:
