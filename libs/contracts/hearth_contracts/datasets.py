@@ -40,3 +40,4 @@ class Dataset(Frozen):
         default=None, description="the rows lie at `<content_id>/data.jsonl`, shared; null: at `<id>/data.jsonl`"
     )
     created_at: Timestamp
+    owner: str | None = Field(default=None, description="id of the API key it was uploaded with, if one was needed")

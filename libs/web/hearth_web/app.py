@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from hearth_contracts.errors import Problem
 from hearth_telemetry.logs import configure_logging
 
+from hearth_web.asker import AskerMiddleware
 from hearth_web.errors import install_error_handlers
 from hearth_web.health import Check, health_routes
 from hearth_web.request_id import RequestIdMiddleware
@@ -52,6 +53,7 @@ def build_app(
     app.include_router(health_routes(checks))
     install_error_handlers(app, unavailable)
     app.add_middleware(SlashMiddleware)
+    app.add_middleware(AskerMiddleware)
     app.add_middleware(RequestIdMiddleware)
     return app
 

@@ -12,6 +12,7 @@ from hearth_contracts.datasets import Dataset
 from hearth_contracts.errors import Invalid, NotFound, TooLarge
 from hearth_contracts.names import is_record_id, new_id
 from hearth_storage.objects import DATASETS, read_object
+from hearth_web.asker import asker
 from minio import Minio
 
 from hearth_dataset.config import DatasetSettings
@@ -126,6 +127,7 @@ def ingest(
             bytes=counts.bytes,
             sha256=counts.sha256,
             created_at=now(),
+            owner=asker().key_id,
         )
         body = dataset.model_dump_json(indent=2).encode()
         s3.put_object(
@@ -142,21 +144,23 @@ def ingest(
 
 
 def find(s3: Minio, dataset_id: str) -> Dataset:
-    """The dataset's record. Raises NotFound."""
+    """The dataset's record. Raises NotFound, also when it is another's than the asker's."""
     body = read_object(s3, DATASETS, metadata_key(dataset_id)) if is_record_id(dataset_id) else None
-    if body is None:
+    dataset = Dataset.model_validate_json(body) if body is not None else None
+    if dataset is None or not asker().may_use(dataset.owner):
         raise NotFound(f"there is no dataset {dataset_id!r}; GET /v1/datasets/ lists what there is")
-    return Dataset.model_validate_json(body)
+    return dataset
 
 
 def list_all(s3: Minio) -> list[Dataset]:
-    """Every dataset, newest first."""
+    """Every dataset that the asker may use, newest first."""
     prefixes = [str(entry.object_name) for entry in s3.list_objects(bucket_name=DATASETS)]
     ids = [prefix.rstrip("/") for prefix in prefixes]
     with ThreadPoolExecutor(READERS) as pool:
         bodies = list(pool.map(lambda each: read_object(s3, DATASETS, metadata_key(each)), filter(is_record_id, ids)))
     found = [Dataset.model_validate_json(body) for body in bodies if body is not None]
-    return sorted(found, key=lambda dataset: dataset.created_at, reverse=True)
+    usable = [dataset for dataset in found if asker().may_use(dataset.owner)]
+    return sorted(usable, key=lambda dataset: dataset.created_at, reverse=True)
 
 
 def read_rows(s3: Minio, dataset: Dataset, chunk_bytes: int = 2**20) -> Iterator[bytes]:
