@@ -10,6 +10,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from hearth_jobs import keys
+from hearth_jobs.idempotency import Recorder, no_record
 from hearth_jobs.queues import INFERENCE_EMBEDDING, INFERENCE_LLM, Lane, enqueue
 from hearth_jobs.replies import fields_of, text
 from hearth_jobs.store import JobStore
@@ -65,6 +66,7 @@ class DeploymentStore:
         adapter_ids: tuple[str, ...],
         served_name: str,
         task: Task | None = None,
+        record: Recorder = no_record,
     ) -> tuple[DeploymentSpec, Job]:
         """Ask for a new version: its spec, its job and its queue item are recorded together.
 
@@ -74,7 +76,7 @@ class DeploymentStore:
         made: list[tuple[DeploymentSpec, Job]] = []
 
         def change(pipe: Pipeline) -> None:
-            record = _read(name, pipe.hgetall(keys.deployment(name)))
+            before = _read(name, pipe.hgetall(keys.deployment(name)))
             pipe.multi()
             job = self.jobs.create(pipe, kind=JobKind.DEPLOY, name=deploy_job_name(model_id, adapter_ids), subject=name)
             spec = DeploymentSpec(
@@ -85,14 +87,15 @@ class DeploymentStore:
                 adapter_ids=adapter_ids,
                 served_name=served_name,
                 job_id=job.id,
-                generation=record.latest.generation + 1 if record and record.latest else 1,
+                generation=before.latest.generation + 1 if before and before.latest else 1,
             )
             body = spec.model_dump_json()
             pipe.hset(keys.deployment(name), mapping={"desired": body, "latest": body, "failure": ""})
             pipe.sadd(keys.DEPLOYMENTS, name)
             enqueue(self.redis, lane_for(engine), name, pipe=pipe)
             pipe.publish(keys.WAKE, name)
-            replaced[:] = [record.desired] if record and record.desired and record.desired != record.serving else []
+            record(pipe, job)
+            replaced[:] = [before.desired] if before and before.desired and before.desired != before.serving else []
             made[:] = [(spec, job)]
 
         self.redis.transaction(change, keys.deployment(name))

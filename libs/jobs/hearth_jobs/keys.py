@@ -27,3 +27,8 @@ def deployment(name: str) -> str:
 def node(node_id: str) -> str:
     """An inference node's report, which is also its lease."""
     return f"hearth:node:{node_id}"
+
+
+def idempotency(digest: str) -> str:
+    """What was answered to a request with an Idempotency-Key of this digest."""
+    return f"hearth:idempotency:{digest}"

@@ -72,11 +72,11 @@ class JobStore:
     def all(self) -> list[Job]:
         """All jobs, newest first."""
         ids = [text(i) for i in self.redis.zrevrange(keys.JOBS, 0, -1)]
-        return self._many(ids)
+        return self.many(ids)
 
     def active(self) -> list[Job]:
         """All jobs not yet over, in no order."""
-        return self._many([text(i) for i in self.redis.zrange(keys.ACTIVE_JOBS, 0, -1)])
+        return self.many([text(i) for i in self.redis.zrange(keys.ACTIVE_JOBS, 0, -1)])
 
     def expired(self) -> list[Expired]:
         """The running jobs whose lease has ended, or that were given back and wait for another attempt."""
@@ -90,7 +90,8 @@ class JobStore:
                 found.append(Expired(job, record["subject"], record.get("owner", "")))
         return found
 
-    def _many(self, ids: Iterable[str]) -> list[Job]:
+    def many(self, ids: Iterable[str]) -> list[Job]:
+        """The jobs with these ids, in this order; an id without a job is left out."""
         ids = list(ids)
         pipe = self.redis.pipeline(transaction=False)
         for job_id in ids:

@@ -17,6 +17,9 @@ from hearth_web.slashes import SlashMiddleware
 
 log = logging.getLogger(__name__)
 
+GRACE_SECONDS = 5
+"""How long requests may go on when the service is to stop; a log that is followed would go on for hours."""
+
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {
         "model": Problem,
@@ -61,4 +64,12 @@ def build_app(
 def serve(app: Any, *, service: str, host: str, port: int) -> None:
     """Run until told to stop. Logs are JSON lines on standard output."""
     configure_logging(service)
-    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, server_header=False)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )

@@ -5,6 +5,7 @@ from hearth_contracts.errors import Invalid, NotFound
 from hearth_contracts.jobs import Job, JobStatus
 from hearth_contracts.names import is_adapter_id
 from hearth_jobs.deployments import LLM_DEPLOYMENT, Deployment
+from hearth_jobs.idempotency import Recorder, no_record
 from hearth_storage.adapters import read_manifest
 
 from hearth_management.models import require_base
@@ -13,7 +14,7 @@ from hearth_management.services import Services
 NOTHING = "nothing is deployed; POST /v1/deploy/ deploys a model"
 
 
-def deploy(services: Services, request: DeployRequest) -> Job:
+def deploy(services: Services, request: DeployRequest, record: Recorder = no_record) -> Job:
     """Ask for a model and its adapters to be served. Raises NotFound, Invalid, with nothing changed."""
     base = require_base(services, request.model_id)
     if len(set(request.adapter_ids)) != len(request.adapter_ids):
@@ -26,6 +27,7 @@ def deploy(services: Services, request: DeployRequest) -> Job:
         model_id=base.model_id,
         adapter_ids=request.adapter_ids,
         served_name=services.settings.llm_name,
+        record=record,
     )
     return job
 

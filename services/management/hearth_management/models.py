@@ -8,6 +8,7 @@ from hearth_contracts.jobs import Job, JobKind
 from hearth_contracts.models import ImportRequest, ModelEntry
 from hearth_contracts.names import is_adapter_id, is_model_id
 from hearth_jobs import keys
+from hearth_jobs.idempotency import Recorder, no_record
 from hearth_jobs.queues import DOWNLOADS, enqueue
 from hearth_storage.adapters import delete_adapter, list_manifests, read_manifest
 from hearth_storage.model_store import StoredModel, delete_model, find_model, list_models, model_folder, snapshot_path
@@ -71,14 +72,14 @@ def require_base(services: Services, model_id: str) -> StoredModel:
     return model
 
 
-def add(services: Services, model_id: str) -> Job:
+def add(services: Services, model_id: str, record: Recorder = no_record) -> Job:
     """Begin a download from the hub. Raises Invalid, Conflict."""
     if not is_model_id(model_id):
         raise Invalid(f"{model_id!r} is not a model id: it is written `name` or `organisation/name`, as on the hub")
-    return _begin(services, JobKind.DOWNLOAD, f"DOWNLOAD_{model_id}", {"model_id": model_id})
+    return _begin(services, JobKind.DOWNLOAD, f"DOWNLOAD_{model_id}", {"model_id": model_id}, record)
 
 
-def add_from_folder(services: Services, request: ImportRequest) -> Job:
+def add_from_folder(services: Services, request: ImportRequest, record: Recorder = no_record) -> Job:
     """Begin an import from the import directory. Raises Invalid, NotFound, Conflict."""
     if not is_model_id(request.model_id):
         raise Invalid(f"{request.model_id!r} is not a model id: it is written `name` or `organisation/name`")
@@ -94,7 +95,7 @@ def add_from_folder(services: Services, request: ImportRequest) -> Job:
     if not any(folder.glob("*.safetensors")):
         raise Invalid(f"{request.folder!r} has no *.safetensors weights; other formats can run code and are not loaded")
     subject = {"model_id": request.model_id, "folder": request.folder}
-    return _begin(services, JobKind.IMPORT, f"IMPORT_{request.model_id}", subject)
+    return _begin(services, JobKind.IMPORT, f"IMPORT_{request.model_id}", subject, record)
 
 
 def remove(services: Services, model_id: str) -> None:
@@ -130,7 +131,7 @@ def _refuse_while_added(services: Services, model_id: str) -> None:
                 raise Conflict(f"{model_id!r} is being added by job {job.id}; wait, or interrupt that first")
 
 
-def _begin(services: Services, kind: JobKind, name: str, subject: dict[str, str]) -> Job:
+def _begin(services: Services, kind: JobKind, name: str, subject: dict[str, str], record: Recorder) -> Job:
     """Record the job and its item, unless the model is there or on its way; of two requests at once one is refused."""
     made: list[Job] = []
 
@@ -139,6 +140,7 @@ def _begin(services: Services, kind: JobKind, name: str, subject: dict[str, str]
         pipe.multi()
         job = services.jobs.create(pipe, kind=kind, name=name, subject=json.dumps(subject))
         enqueue(services.redis, DOWNLOADS, job.id, pipe=pipe)
+        record(pipe, job)
         made[:] = [job]
 
     services.redis.transaction(change, keys.JOBS)  # run again when a job was created meanwhile

@@ -6,6 +6,7 @@ from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect as connect_redis
 from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.finetunes import FinetuneStore
+from hearth_jobs.idempotency import Idempotency
 from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.store import JobStore
 from hearth_storage.config import HomeSettings, S3Settings
@@ -28,6 +29,7 @@ class Services:
     deployments: DeploymentStore
     finetunes: FinetuneStore
     nodes: NodeRegistry
+    idempotency: Idempotency
 
 
 def build_services(
@@ -45,4 +47,5 @@ def build_services(
         deployments=DeploymentStore(redis, jobs),
         finetunes=FinetuneStore(redis),
         nodes=NodeRegistry(redis),
+        idempotency=Idempotency(redis, jobs),
     )

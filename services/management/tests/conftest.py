@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from fastapi.testclient import TestClient
 from hearth_contracts.adapters import AdapterManifest
 from hearth_contracts.base import now
 from hearth_jobs.config import RedisSettings
+from hearth_management.app import management_app
 from hearth_management.config import ManagementSettings
 from hearth_management.services import Services, build_services
 from hearth_storage.adapters import describe, store_adapter
@@ -94,3 +98,21 @@ def put_folder(home: HomeSettings) -> Callable[[str], Path]:
         return folder
 
     return put
+
+
+@pytest.fixture
+def client(services: Services) -> TestClient:
+    """Without its lifespan, so without the reconciler: what a test reads is what the request before it did."""
+    return TestClient(management_app(services))
+
+
+def refused(response: httpx.Response, status: int, *words: str) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    for word in words:
+        assert word in response.json()["detail"]
+
+
+def answered(response: httpx.Response) -> Any:
+    assert response.status_code == 200, response.text
+    return response.json()

@@ -16,26 +16,10 @@ from hearth_jobs.queues import DOWNLOADS, INFERENCE_LLM, TRAINING, waiting
 from hearth_management.app import management_app
 from hearth_management.services import Services
 
+from services.management.tests.conftest import answered, refused
+
 BASE = "acme/llm"
 ADAPTER = "support-0a1b2c3d"
-
-
-@pytest.fixture
-def client(services: Services) -> TestClient:
-    """Without its lifespan, so without the reconciler: what a test reads is what the request before it did."""
-    return TestClient(management_app(services))
-
-
-def refused(response: httpx.Response, status: int, *words: str) -> None:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    for word in words:
-        assert word in response.json()["detail"]
-
-
-def answered(response: httpx.Response) -> Any:
-    assert response.status_code == 200, response.text
-    return response.json()
 
 
 def add(client: TestClient, model_id: str) -> httpx.Response:
@@ -326,46 +310,6 @@ def test_interrupting_the_job_of_what_is_deployed_undeploys_it(
     services.deployments.settle(desired(services))
     assert answered(client.post(f"/v1/jobs/{job['id']}/interrupt"))["stage"] == "stopping"
     refused(client.get("/v1/deploy"), 404)
-
-
-# -- jobs
-
-
-def test_jobs_are_listed_newest_first(client: TestClient) -> None:
-    assert answered(client.get("/v1/jobs")) == []
-    added = [answered(add(client, f"acme/m{number}")) for number in range(3)]
-    assert answered(client.get("/v1/jobs/")) == added[::-1]
-    assert answered(client.get(f"/v1/jobs/{added[0]['id']}/status/")) == added[0]
-
-
-def test_an_interrupt_is_idempotent_and_never_changes_what_is_over(client: TestClient, services: Services) -> None:
-    job = answered(add(client, BASE))
-    first = answered(client.post(f"/v1/jobs/{job['id']}/interrupt"))
-    assert (first["status"], first["stage"]) == ("KILLED", "interrupted")
-    assert answered(client.post(f"/v1/jobs/{job['id']}/interrupt")) == first
-
-    finished = answered(add(client, "acme/other"))
-    services.jobs.finish(finished["id"], services.jobs.claim(finished["id"], "worker"), JobStatus.FINISHED)
-    assert answered(client.post(f"/v1/jobs/{finished['id']}/interrupt"))["status"] == "FINISHED"
-
-
-@pytest.mark.parametrize("job_id", [new_id(), "nothing", "..%2F..%2Fsecrets.env"])
-def test_an_unknown_job_is_a_404(client: TestClient, job_id: str) -> None:
-    refused(client.get(f"/v1/jobs/{job_id}/status"), 404)
-    refused(client.post(f"/v1/jobs/{job_id}/interrupt"), 404)
-    refused(client.get(f"/v1/jobs/{job_id}/logs"), 404)
-
-
-def test_the_end_of_a_jobs_log_is_shown(client: TestClient, services: Services) -> None:
-    job = answered(add(client, BASE))
-    assert client.get(f"/v1/jobs/{job['id']}/logs").text == ""
-    log = services.home.job_log(job["id"])
-    log.parent.mkdir(parents=True)
-    log.write_bytes(b"old\n" * 100_000 + b"last words \xff\n")
-    shown = client.get(f"/v1/jobs/{job['id']}/logs")
-    assert shown.text.endswith("last words \N{REPLACEMENT CHARACTER}\n")
-    assert len(shown.text) < 300_000
-    assert shown.headers["content-type"].startswith("text/plain")
 
 
 # -- fine-tuning
