@@ -34,7 +34,7 @@ logs: ## the end of the logs: make logs, make logs P=gateway, make logs P="-f ga
 	@$(LIGHT) -m hearth_local logs $(P)
 
 test: ## every test, the main job on real engines included; make test T=libs for some
-	@$(SETUP) dev $(ENGINES)
+	@$(SETUP) dev clients $(ENGINES)
 	@$(DEV)/python -m pytest $(T)
 
 lint: ## ruff and mypy --strict

@@ -11,6 +11,7 @@ engines=services/inference/engines
 compile deploy/local uv.lock uv.in
 compile deploy/local platform.lock platform.in
 compile deploy/local dev.lock dev.in
+compile deploy/local clients.lock clients.in
 compile deploy/local models.lock models.in --no-deps
 # torch+cpu is in a folder that pip is configured to look into, or on the index that uv knows for it
 [[ -n ${UV_FIND_LINKS:-} ]] || export UV_TORCH_BACKEND=cpu

@@ -28,7 +28,7 @@ ENVS = Path(os.environ.get("HEARTH_ENVS") or CHECKOUT / ".envs").absolute()
 HERE = Path("deploy/local")
 ENGINE_PYTHON = "3.11"  # the locks are compiled for it, and torch's CPU build is locked for it alone
 LIGHT = ("platform", "dev")
-NEEDED_MIB = {"platform": 400, "dev": 550, "training": 1300, "vllm": 2400, "infinity": 1300, "models": 400}
+NEEDED_MIB = {"platform": 400, "dev": 550, "training": 1300, "vllm": 2400, "infinity": 1300, "models": 400, "clients": 500}
 """Disk for each environment without a GPU, measured. Links between them and the installer's cache may save half."""
 NEEDED_MIB_GPU = {"training": 9000, "vllm": 15_000, "infinity": 9000}
 """With a GPU's builds of torch; estimated from the sizes of their wheels."""
@@ -88,6 +88,7 @@ def environments() -> dict[str, Environment]:
         Environment("training", trainer / "cpu.lock", trainer / "gpu.lock", (Path("libs/contracts"), trainer)),
         Environment("vllm", engines / "vllm/cpu.lock", engines / "vllm/gpu.lock", alias=engines / "vllm/cpu_alias"),
         Environment("infinity", engines / "infinity/cpu.lock", engines / "infinity/gpu.lock"),
+        Environment("clients", HERE / "clients.lock", HERE / "clients.lock"),
         Environment("models", HERE / "models.lock", HERE / "models.lock", is_data=True),
     ]
     return {environment.name: environment for environment in made}
