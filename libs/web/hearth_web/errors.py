@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from hearth_contracts.errors import BadRequest, Fault, HearthError, Invalid, Problem, Unavailable
 from hearth_contracts.openai import is_openai_control, openai_error
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,11 @@ def _invalid(error: RequestValidationError) -> HearthError:
     return Invalid(f"the request does not fit: {where}", faults=faults, param=param)
 
 
+def _methods_at(request: Request) -> set[str]:
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in routes for method in getattr(route, "methods", None) or ()}
+
+
 def install_error_handlers(app: FastAPI, unavailable: Mapping[type[Exception], str]) -> None:
     """Make every error of `app` a document; an `unavailable` dependency's becomes a 503 with Retry-After."""
 
@@ -77,6 +83,8 @@ def install_error_handlers(app: FastAPI, unavailable: Mapping[type[Exception], s
         as_openai = is_openai_control(request.url.path)
         response = (openai_response if as_openai else problem_response)(error.status_code, detail)
         response.headers.update(error.headers or {})
+        if error.status_code == 405:  # the framework names the methods of one of the path's routes alone
+            response.headers["Allow"] = ", ".join(sorted(_methods_at(request)))
         return response
 
     for kind, name in unavailable.items():

@@ -29,6 +29,10 @@ def client() -> Iterator[TestClient]:
     def make(body: Body) -> Body:
         return body
 
+    @app.get("/v1/things")
+    def known() -> None:
+        """Nothing."""
+
     @app.get("/v1/conflict")
     def conflict() -> None:
         raise Conflict("it is in use by job 7; interrupt that first")
@@ -61,6 +65,12 @@ def problem(reply: httpx.Response, status: int) -> dict[str, object]:
 def test_a_path_answers_with_and_without_its_slash_and_keeps_the_body(client: TestClient, path: str) -> None:
     reply = client.post(path, json={"name": "x"}, follow_redirects=False)
     assert (reply.status_code, reply.json()) == (200, {"name": "x"})
+
+
+def test_a_wrong_method_is_told_every_right_one(client: TestClient) -> None:
+    reply = client.delete("/v1/things/")
+    problem(reply, 405)
+    assert reply.headers["allow"] == "GET, POST"
 
 
 def test_a_conflict_says_what_to_do(client: TestClient) -> None:

@@ -16,7 +16,7 @@ from hearth_gateway.control import ControlPlane
 from hearth_gateway.docs import Docs, public_prefix
 from hearth_gateway.replies import error_body, send_json
 from hearth_gateway.routing import Router, RouteWatcher
-from hearth_gateway.tokens import ENGINE_FOR, TokenPlane
+from hearth_gateway.tokens import TASK_FOR, TokenPlane
 from hearth_gateway.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Gateway:
             await response(scope, receive, send)
             return
         method, rest = scope["method"], path[len(prefix) :].rstrip("/")
-        if rest in ENGINE_FOR:
+        if rest in TASK_FOR:
             if method == "POST":
                 await self.tokens.forward(rest, scope, receive, send)
             else:

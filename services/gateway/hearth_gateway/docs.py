@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
 from hearth_gateway.config import GatewaySettings
-from hearth_gateway.openai_docs import openai_paths
+from hearth_gateway.openai_docs import openai_document
 
 ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -91,16 +91,16 @@ def merge(documents: list[dict[str, Any]], away: list[str]) -> dict[str, Any]:
         "components": {"schemas": {}},
     }
     schemas: dict[str, Any] = merged["components"]["schemas"]
-    for document in documents:
+    for document in (*documents, openai_document()):
         theirs = document.get("components", {}).get("schemas", {})
         renamed = {name: _free_name(name, schema, schemas, document) for name, schema in theirs.items()}
         text = json.dumps({"paths": document["paths"], "schemas": theirs})
         for old, new in renamed.items():
             text = text.replace(f'"#/components/schemas/{old}"', f'"#/components/schemas/{new}"')
         loaded = json.loads(text)
-        merged["paths"].update({_public(path): item for path, item in loaded["paths"].items()})
+        for path, item in loaded["paths"].items():
+            merged["paths"].setdefault(_public(path), {}).update(item)
         schemas.update({renamed[name]: schema for name, schema in loaded["schemas"].items()})
-    merged["paths"].update(openai_paths())
     return merged
 
 
@@ -112,4 +112,5 @@ def _free_name(name: str, schema: Any, taken: dict[str, Any], document: dict[str
 
 
 def _public(path: str) -> str:
-    return f"/api{path}/" if not path.endswith("/") else f"/api{path}"
+    """A service's path as the gateway has it, with its last slash; one that is public already is left alone."""
+    return path if path.startswith("/api/") else f"/api{path.rstrip('/')}/"

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from hearth_contracts.deploy import DeploymentState, Engine
+from hearth_contracts.deploy import DeploymentState, Task
 from hearth_jobs import keys
 from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.nodes import NodeRegistry
@@ -22,7 +22,7 @@ SHUN_SECONDS = 3.0
 class Route:
     """A model name, and the engines that answer to it."""
 
-    engine: Engine
+    task: Task
     urls: tuple[str, ...]
     base: str | None  # the base's id where the name is an adapter's, else None
 
@@ -72,12 +72,12 @@ class Router:
 def read_table(redis: Redis, deployments: DeploymentStore) -> Table:
     """The routes as Redis has them now."""
     urls: dict[str, list[str]] = {}
-    about: dict[str, tuple[Engine, str | None]] = {}
+    about: dict[str, tuple[Task, str | None]] = {}
     for node in NodeRegistry(redis).live():
         if node.state is DeploymentState.READY:
             for name in node.models:
                 urls.setdefault(name, []).append(node.url)
-                about[name] = (node.engine, node.model_id if name in node.adapter_ids else None)
+                about[name] = (node.task, node.model_id if name in node.adapter_ids else None)
     expected = {
         name
         for record in deployments.all()

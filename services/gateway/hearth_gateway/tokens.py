@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from hearth_contracts.deploy import Engine
+from hearth_contracts.deploy import Task
 from hearth_web.request_id import HEADER, accept_request_id
 from starlette.types import Receive, Scope, Send
 
@@ -20,12 +20,15 @@ from hearth_gateway.upstream import Broken, Refusal, Upstream
 
 log = logging.getLogger(__name__)
 
-ENGINE_FOR = {
-    "completions": Engine.VLLM,
-    "chat/completions": Engine.VLLM,
-    "embeddings": Engine.INFINITY,
+TASK_FOR = {
+    "completions": Task.GENERATE,
+    "chat/completions": Task.GENERATE,
+    "embeddings": Task.EMBED,
+    "rerank": Task.RERANK,
 }
-"""The routes, below /v1/, and the kind of engine that answers each."""
+"""The routes, below /v1/, and what a model must be served for to answer each."""
+
+DOES = {Task.GENERATE: "generates text", Task.EMBED: "embeds text", Task.RERANK: "ranks documents"}
 
 PASSED_BACK = frozenset({b"content-type", b"content-length", b"content-encoding", b"retry-after"})
 EVENT_STREAM = "text/event-stream"
@@ -79,7 +82,7 @@ def read_asked(body: bytes) -> Asked:
 
 
 class TokenPlane:
-    """Answers the routes of ENGINE_FOR, and OpenAI's list of models."""
+    """Answers the routes of TASK_FOR, and OpenAI's list of models."""
 
     def __init__(self, router: Router, upstream: Upstream, max_body_bytes: int) -> None:
         self.router = router
@@ -108,9 +111,8 @@ class TokenPlane:
             served = ", ".join(sorted(table.ready)) or "nothing; deploy a model first"
             message = f"The model `{model}` does not exist. Served now: {served}"
             raise Refused(404, message, code="model_not_found", param="model")
-        if found.engine is not ENGINE_FOR[route]:
-            kind = "embeds text" if found.engine is Engine.INFINITY else "generates text"
-            raise Refused(400, f"the model `{model}` {kind}; it does not answer /v1/{route}", param="model")
+        if found.task is not TASK_FOR[route]:
+            raise Refused(400, f"the model `{model}` {DOES[found.task]}; it does not answer /v1/{route}", param="model")
         return self.router.choices(found)
 
     async def _race(

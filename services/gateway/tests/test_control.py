@@ -163,5 +163,5 @@ def test_schemas_of_one_name_that_differ_are_kept_apart() -> None:
 
     merged = merge([document("Hearth a", {"type": "string"}), document("Hearth b", {"type": "integer"})], [])
     references = re.findall(r'"#/components/schemas/(\w+)"', json.dumps(merged))
-    assert sorted(references) == ["BBody", "Body"]
+    assert sorted(name for name in references if "Body" in name) == ["BBody", "Body"]
     assert set(references) <= set(merged["components"]["schemas"])
