@@ -1,5 +1,7 @@
 """`python -m hearth_dataset`: serve until told to stop."""
 
+from hearth_jobs.config import RedisSettings
+from hearth_jobs.connection import connect as connect_redis
 from hearth_storage.config import S3Settings
 from hearth_storage.objects import connect
 from hearth_web.app import serve
@@ -11,7 +13,7 @@ from hearth_dataset.config import DatasetSettings
 def main() -> None:
     """Read the settings and run."""
     settings = DatasetSettings()
-    app = dataset_app(connect(S3Settings()), settings)
+    app = dataset_app(connect(S3Settings()), connect_redis(RedisSettings()), settings)
     serve(app, service="dataset", host=settings.dataset_host, port=settings.dataset_port)
 
 

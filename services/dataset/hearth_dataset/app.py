@@ -9,37 +9,49 @@ from fastapi import FastAPI
 from hearth_storage.objects import DATASETS, ensure_bucket
 from hearth_web.app import build_app
 from minio import Minio
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from urllib3.exceptions import HTTPError
 
 from hearth_dataset.api import files, routes
+from hearth_dataset.catalogue import Catalogue
 from hearth_dataset.config import DatasetSettings
-from hearth_dataset.store import sweep
+from hearth_dataset.sweep import sweep
 
 log = logging.getLogger(__name__)
 
+SWEEP_SECONDS = 3600.0
 
-def dataset_app(s3: Minio, settings: DatasetSettings) -> FastAPI:
+
+def dataset_app(s3: Minio, redis: Redis, settings: DatasetSettings) -> FastAPI:
     """The app."""
+    catalogue = Catalogue(s3)
+    stopping = threading.Event()
 
     def tidy() -> None:
-        try:
-            ensure_bucket(s3, DATASETS)
-            sweep(s3)
-        except Exception as error:  # S3 may not be up yet; the next start tidies
-            log.warning("nothing swept: %s", error)
+        while True:
+            try:
+                ensure_bucket(s3, DATASETS)
+                sweep(catalogue)
+            except Exception as error:  # S3 may not be up yet; the next time tidies
+                log.warning("nothing swept: %s", error)
+            if stopping.wait(SWEEP_SECONDS):
+                return
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         threading.Thread(target=tidy, name="sweep", daemon=True).start()
         yield
+        stopping.set()
 
     app = build_app(
         title="Hearth datasets",
-        description="Conversations to learn from.",
+        description="Rows to learn from.",
         checks={"s3": lambda: ensure_bucket(s3, DATASETS)},
-        unavailable={HTTPError: "the S3 server"},
+        unavailable={HTTPError: "the S3 server", RedisConnectionError: "Redis", RedisTimeoutError: "Redis"},
         lifespan=lifespan,
     )
-    app.include_router(routes.routes(s3, settings))
-    app.include_router(files.routes(s3, settings))
+    app.include_router(routes.routes(catalogue, redis, settings))
+    app.include_router(files.routes(catalogue, redis, settings))
     return app

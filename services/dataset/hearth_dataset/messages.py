@@ -85,8 +85,8 @@ def _openai(where: Place, message: Any, faults: Faults) -> Turn | None:
     content = message.get("content")
     if not (calls and content in (None, "")):
         _check_content((*where, "content"), content, faults)
-    weight = message.get("weight", 1)
-    if "weight" in message and (role != "assistant" or type(weight) is not int or weight not in (0, 1)):
+    weight = message.get("weight")
+    if weight is not None and (role != "assistant" or type(weight) is not int or weight not in (0, 1)):
         faults.add((*where, "weight"), "must be 0 or 1, and only assistant messages have one")
     answers = message.get("tool_call_id")
     if role == "tool" and not (isinstance(answers, str) and answers):

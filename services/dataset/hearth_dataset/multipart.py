@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from hearth_contracts.errors import BadRequest, Invalid
 from python_multipart.exceptions import FormParserError
@@ -14,14 +15,14 @@ MOST_FIELDS = 16
 
 
 class FilePart:
-    """Feed it the body; take the file's bytes from `taken`, and the other parts' text from `fields`."""
+    """The form of one body. `file` reads it; then `fields` and `finish` tell what else it said."""
 
     def __init__(self, content_type: str) -> None:
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or b"boundary" not in options:
             raise Invalid("the body must be multipart/form-data with a field `file`, e.g. curl -F 'file=@train.jsonl'")
         self.name: str | None = None  # the file's name, once its part has begun
-        self.taken: list[bytes] = []
+        self._taken: list[bytes] = []
         self._inside = False
         self._field: str | None = None
         self._texts: dict[str, bytes] = {}
@@ -43,12 +44,16 @@ class FilePart:
         except FormParserError as error:
             raise BadRequest(f"the multipart boundary cannot be used: {error}") from error
 
-    def feed(self, data: bytes) -> None:
-        """Parse some of the body. Raises BadRequest."""
-        try:
-            self._parser.write(data)
-        except FormParserError as error:
-            raise BadRequest(f"the multipart body cannot be read: {error}") from error
+    def file(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The file's bytes out of the body's pieces. Raises BadRequest, and at the end what `finish` raises."""
+        for piece in pieces:
+            try:
+                self._parser.write(piece)
+            except FormParserError as error:
+                raise BadRequest(f"the multipart body cannot be read: {error}") from error
+            yield from self._taken
+            self._taken.clear()
+        self.finish()
 
     @property
     def fields(self) -> dict[str, str]:
@@ -85,7 +90,7 @@ class FilePart:
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._inside:
-            self.taken.append(data[start:end])
+            self._taken.append(data[start:end])
         elif self._field is not None:
             text = self._texts.get(self._field, b"") + data[start:end]
             if len(text) > LONGEST_FIELD:

@@ -1,16 +1,23 @@
-"""A whole file, checked as it streams by: bytes in, faults and counts out. Memory is one line's."""
+"""A whole file, checked as it streams by: bytes in, faults and counts out. Memory is one block's and one line's."""
 
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 from hearth_contracts.datasets import DatasetFormat
 from hearth_contracts.errors import Fault
 from hearth_contracts.rows import KEYS, format_of
 
+from hearth_dataset.common_rows import turns_of
+from hearth_dataset.duplicates import DuplicateCounter
 from hearth_dataset.rows import check_row
 
 MOST_FAULTS = 100
+BLOCK_BYTES = 2**18
+"""Lines are checked so many at a time: what is done once a block costs little, and a block fits in a cache."""
+
 KNOWN = "; ".join(" and ".join(f"`{key}`" for key in keys) for keys in KEYS)
 BOM = b"\xef\xbb\xbf"
 
@@ -24,81 +31,126 @@ class Counts:
     turns: int
     bytes: int
     sha256: str
+    duplicates: int
+    duplicates_exact: bool
 
 
 class Validator:
-    """Feed it the file's bytes, in pieces of any size, then `finish`."""
+    """Feed it the file's bytes, in pieces of any size, then `finish`. After a hundred faults it looks no further."""
 
     def __init__(self, max_line_bytes: int) -> None:
         self.faults: list[Fault] = []
-        self.fault_count = 0
         self.bytes = 0
         self._max_line_bytes = max_line_bytes
         self._digest = hashlib.sha256()
+        self._duplicates = DuplicateCounter()
         self._format: DatasetFormat | None = None
         self._line = 0
         self._rows = 0
         self._turns = 0
-        self._rest = bytearray()  # of the line that is not whole yet
+        self._block: list[bytes] = []  # whole lines
+        self._block_bytes = 0
+        self._tail: list[bytes] = []  # of the line that is not whole yet
+        self._tail_bytes = 0
         self._skipping = False  # the rest of a line that was too long
 
+    @property
+    def full(self) -> bool:
+        """Whether there are as many faults as will be told."""
+        return len(self.faults) >= MOST_FAULTS
+
     def feed(self, data: bytes) -> None:
-        """Check the lines that end in `data`."""
+        """Check lines that have come in whole; a few may be kept for the next call."""
         self.bytes += len(data)
         self._digest.update(data)
-        *ended, rest = data.split(b"\n")
-        for piece in ended:
-            self._add(piece)
-            self._end_line()
-        self._add(rest)
+        if self._skipping:
+            _, newline, data = data.partition(b"\n")
+            if not newline:
+                return
+            self._skipping = False
+            self._line += 1
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            self._block += [*self._tail, data[:cut]]
+            self._block_bytes += self._tail_bytes + cut
+            self._tail, self._tail_bytes = [], 0
+        if self._block_bytes >= BLOCK_BYTES:
+            self._check_block()
+        self._tail.append(data[cut:])
+        self._tail_bytes += len(data) - cut
+        if self._tail_bytes > self._max_line_bytes:
+            self._check_block()
+            self._too_long(self._line + 1)
+            self._tail, self._tail_bytes = [], 0
+            self._skipping = True
 
     def finish(self) -> Counts | None:
-        """Check the last line. What the file holds, or None when there are faults."""
-        if self._rest or self._skipping:
-            self._end_line()
-        if not self._rows and not self.fault_count:
-            self._fault([], "the file has no rows; it needs one conversation a line", "empty")
-        if self.fault_count or self._format is None:
+        """Check the last lines. What the file holds, or None when there are faults."""
+        self._block += self._tail
+        self._tail = []
+        self._check_block()
+        if not self._rows and not self.faults:
+            self._fault([], "the file has no rows; it needs one a line", "empty")
+        if self.faults or self._format is None:
             return None
-        return Counts(self._format, self._rows, self._turns, self.bytes, self._digest.hexdigest())
+        return Counts(
+            format=self._format,
+            rows=self._rows,
+            turns=self._turns,
+            bytes=self.bytes,
+            sha256=self._digest.hexdigest(),
+            duplicates=self._duplicates.count,
+            duplicates_exact=self._duplicates.exact,
+        )
 
-    def _add(self, piece: bytes) -> None:
-        if self._skipping:
+    def _check_block(self) -> None:
+        block = b"".join(self._block)
+        self._block, self._block_bytes = [], 0
+        lines = block.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        begins = self._line
+        self._line += len(lines)
+        rows = [line for line in lines if not line.isspace() and line]
+        if begins and not self.faults and self._format and len(block) <= self._max_line_bytes:
+            turns = turns_of(rows, self._format) if _is_utf8(block) else None
+            if turns is not None:
+                self._duplicates.add(rows)
+                self._rows += len(rows)
+                self._turns += turns
+                return
+        for number, line in enumerate(lines, start=begins + 1):
+            if self.full:
+                return
+            self._check_line(number, line)
+
+    def _check_line(self, number: int, line: bytes) -> None:
+        place: list[str | int] = ["line", number]
+        if len(line) > self._max_line_bytes:
+            self._too_long(number)
             return
-        if len(self._rest) + len(piece) > self._max_line_bytes:
-            limit = self._max_line_bytes
-            self._fault(["line", self._line + 1], f"is longer than {limit} bytes; split the conversation", "too_long")
-            self._skipping = True
-            self._rest.clear()
+        if number == 1:
+            line = line.removeprefix(BOM)
+        if not line or line.isspace():
             return
-        self._rest += piece
-
-    def _end_line(self) -> None:
-        self._line += 1
-        line, skipped = bytes(self._rest), self._skipping
-        self._rest.clear()
-        self._skipping = False
-        if self._line == 1 and line.startswith(BOM):
-            line = line[len(BOM) :]
-        if not skipped and line.strip():
-            self._check(line)
-
-    def _check(self, line: bytes) -> None:
         self._rows += 1
-        place: list[str | int] = ["line", self._line]
+        if self._format and _is_utf8(line) and (turns := turns_of([line], self._format)) is not None:
+            self._turns += turns
+        else:
+            self._check_closely(place, line)
+        self._duplicates.add([line])
+
+    def _check_closely(self, place: list[str | int], line: bytes) -> None:
         try:
-            row = json.loads(line.decode("utf-8"))
+            row: Any = msgspec.json.decode(line.decode("utf-8"))
         except UnicodeDecodeError as error:
             self._fault(place, f"is not UTF-8 at byte {error.start + 1}; save the file as UTF-8", "not_utf8")
-            return
-        except json.JSONDecodeError as error:
-            self._fault(place, f"is not JSON at column {error.colno}: {error.msg}", "not_json")
             return
         except RecursionError:
             self._fault(place, "is nested too deeply", "not_json")
             return
-        except ValueError as error:  # a number of thousands of digits
-            self._fault(place, f"cannot be read: {error}", "not_json")
+        except msgspec.MsgspecError:
+            self._fault(place, _why_not_json(line), "not_json")
             return
         if self._format is None:
             self._format = format_of(row)
@@ -110,7 +162,30 @@ class Validator:
         for fault in faults:
             self._fault([*place, *fault.where], fault.why, "value_error")
 
+    def _too_long(self, number: int) -> None:
+        self._fault(["line", number], f"is longer than {self._max_line_bytes} bytes; split the row", "too_long")
+
     def _fault(self, loc: list[str | int], msg: str, kind: str) -> None:
-        self.fault_count += 1
-        if len(self.faults) < MOST_FAULTS:
+        if not self.full:
             self.faults.append(Fault(loc=loc, msg=msg, type=kind))
+
+
+def _is_utf8(data: bytes) -> bool:
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _why_not_json(line: bytes) -> str:
+    """The column and the reason, as Python's own reader says them; it takes some things that are not JSON."""
+    try:
+        json.loads(line)
+    except json.JSONDecodeError as known:
+        return f"is not JSON at column {known.colno}: {known.msg}"
+    except (ValueError, RecursionError):
+        pass
+    return "is not JSON: it holds NaN, Infinity, a number out of range, or one half of a surrogate pair"

@@ -9,13 +9,14 @@ from fastapi.testclient import TestClient
 from hearth_dataset.app import dataset_app
 from hearth_dataset.config import DatasetSettings
 from minio import Minio
+from redis import Redis
 
 ROW = json.dumps({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}) + "\n"
 
 
 @pytest.fixture
-def http(s3: Minio) -> Iterator[TestClient]:
-    with TestClient(dataset_app(s3, DatasetSettings())) as client:
+def http(s3: Minio, redis: Redis) -> Iterator[TestClient]:
+    with TestClient(dataset_app(s3, redis, DatasetSettings())) as client:
         yield client
 
 

@@ -39,7 +39,7 @@ def process(s3: Minio, s3_settings: S3Settings) -> Iterator[tuple[int, httpx.Cli
     ):
         try:
             for attempt in Retrying(
-                retry=retry_if_exception_type(httpx.ConnectError), stop=stop_after_delay(20), wait=wait_fixed(0.05)
+                retry=retry_if_exception_type(httpx.ConnectError), stop=stop_after_delay(60), wait=wait_fixed(0.05)
             ):
                 with attempt:
                     assert client.get("/health/ready").status_code == 200

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 from hearth_dataset.app import dataset_app
 from hearth_dataset.config import DatasetSettings
 from minio import Minio
+from redis import Redis
 
 ROW = json.dumps({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}) + "\n"
 ONE, OTHER = ({"x-hearth-role": "user", "x-hearth-key-id": key_id} for key_id in ("one", "other"))
@@ -16,8 +17,8 @@ NOBODY: dict[str, str] = {}  # no key was needed
 
 
 @pytest.fixture
-def client(s3: Minio) -> Iterator[TestClient]:
-    with TestClient(dataset_app(s3, DatasetSettings())) as client:
+def client(s3: Minio, redis: Redis) -> Iterator[TestClient]:
+    with TestClient(dataset_app(s3, redis, DatasetSettings())) as client:
         yield client
 
 

@@ -181,7 +181,7 @@ def references(node: Any) -> Iterator[str]:
 
 def test_every_reference_of_the_real_services_documents_leads_somewhere(tmp_path: Path) -> None:
     services = build_services(ManagementSettings(), HomeSettings(home=tmp_path), RedisSettings(), S3Settings())
-    dataset = dataset_app(connect_s3(S3Settings()), DatasetSettings())
+    dataset = dataset_app(connect_s3(S3Settings()), services.redis, DatasetSettings())
     document = merge([management_app(services).openapi(), dataset.openapi()], [])
     found = set(references(document))
     assert found

@@ -5,20 +5,22 @@ A file is a dataset: `file-<dataset id>`. What is uploaded here is listed under 
 
 from enum import StrEnum
 from typing import Any, Literal
-from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from hearth_contracts.base import Frozen
 from hearth_contracts.datasets import Dataset
 from hearth_contracts.errors import BadRequest, Invalid, NotFound
 from hearth_contracts.openai import OpenAIError, Page, dataset_id_of, file_id, page_of
-from minio import Minio
+from redis import Redis
 
-from hearth_dataset import store
+from hearth_dataset.api.download import CONTENT, download
 from hearth_dataset.api.streaming import stream_to
+from hearth_dataset.catalogue import Catalogue
 from hearth_dataset.config import DatasetSettings
+from hearth_dataset.ingest import ingest_form
 from hearth_dataset.multipart import FilePart
+from hearth_dataset.usage import delete_unused
 
 PURPOSE: Literal["fine-tune"] = "fine-tune"
 FAULTS_TOLD = 5
@@ -43,9 +45,6 @@ FORM = {
             }
         },
     }
-}
-CONTENT: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/jsonl": {"schema": {"type": "string", "format": "binary"}}}}
 }
 
 
@@ -87,7 +86,7 @@ def _file(dataset: Dataset) -> File:
     )
 
 
-def routes(s3: Minio, settings: DatasetSettings) -> APIRouter:
+def routes(catalogue: Catalogue, redis: Redis, settings: DatasetSettings) -> APIRouter:
     """All of them."""
     router = APIRouter(prefix="/v1/files", tags=["OpenAI-like API"], responses=ERRORS)
 
@@ -95,7 +94,7 @@ def routes(s3: Minio, settings: DatasetSettings) -> APIRouter:
         dataset_id = dataset_id_of(given)
         try:
             if dataset_id is not None:
-                return store.find(s3, dataset_id)
+                return catalogue.find(dataset_id)
         except NotFound:
             pass
         raise NotFound(f"No such File object: {given}", param="id")
@@ -105,7 +104,8 @@ def routes(s3: Minio, settings: DatasetSettings) -> APIRouter:
         kind = request.headers.get("content-type", "")
         try:
             dataset = await stream_to(
-                request, lambda pieces: store.ingest(s3, settings, FilePart(kind), pieces, check_form=_check_purpose)
+                request,
+                lambda pieces: ingest_form(catalogue, settings, FilePart(kind), pieces, check_form=_check_purpose),
             )
         except Invalid as refusal:
             raise _as_openai(refusal) from None
@@ -118,7 +118,7 @@ def routes(s3: Minio, settings: DatasetSettings) -> APIRouter:
         order: Order = Order.DESC,
         after: str | None = Query(default=None, description="the last id of the page before"),
     ) -> Page[File]:
-        files = [_file(dataset) for dataset in store.list_all(s3)] if purpose in (None, PURPOSE) else []
+        files = [_file(dataset) for dataset in catalogue.usable()] if purpose in (None, PURPOSE) else []
         if order is Order.ASC:
             files.reverse()
         return page_of(files, [file.id for file in files], after=after, limit=limit)
@@ -128,17 +128,12 @@ def routes(s3: Minio, settings: DatasetSettings) -> APIRouter:
         return _file(find(file_id))
 
     @router.get("/{file_id}/content", summary="Download a file", response_class=Response, responses=CONTENT)
-    def content(file_id: str) -> StreamingResponse:
-        dataset = find(file_id)
-        headers = {
-            "Content-Length": str(dataset.bytes),
-            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(dataset.name)}",
-        }
-        return StreamingResponse(store.read_rows(s3, dataset), headers=headers, media_type="application/jsonl")
+    def content(file_id: str, request: Request) -> Response:
+        return download(catalogue.s3, find(file_id), request)
 
     @router.delete("/{file_id}", summary="Delete a file")
     def delete(file_id: str) -> FileDeleted:
-        store.delete(s3, find(file_id).id)
+        delete_unused(catalogue, redis, find(file_id))
         return FileDeleted(id=file_id)
 
     return router

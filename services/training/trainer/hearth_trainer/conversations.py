@@ -7,6 +7,8 @@ from pathlib import Path
 from hearth_contracts.datasets import DatasetFormat
 from hearth_contracts.rows import Conversation, PlainText, Preference, Row, read_row
 
+LONGEST_INTEGER = 4_000
+
 __all__ = ["Conversation", "PlainText", "Preference", "Row", "read_conversations", "read_rows"]
 
 
@@ -15,7 +17,12 @@ def read_rows(path: Path, data_format: DatasetFormat) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield read_row(number, json.loads(line), data_format)
+                yield read_row(number, json.loads(line, parse_int=_number), data_format)
+
+
+def _number(digits: str) -> float:
+    """An integer; one too long for Python to read is what any other JSON reader makes of it."""
+    return int(digits) if len(digits) < LONGEST_INTEGER else float(digits)
 
 
 def read_conversations(path: Path, data_format: DatasetFormat) -> Iterator[Conversation]:

@@ -1,0 +1,107 @@
+"""Objects of unknown length, written as their bytes come: whole in S3 or not there at all.
+
+The SDK's own `put_object` does this too, but when its source fails it leaves its threads behind, and it tells of a
+part that S3 refused only once the whole stream has been read. It has no public calls for the parts of an upload, so
+those with an underscore are used, here alone.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+
+from minio import Minio
+from minio.datatypes import Part
+from minio.error import S3Error
+from urllib3.exceptions import HTTPError
+
+PART_BYTES = 8 * 2**20  # S3 takes 10,000 parts, which is 80 GiB
+PARTS_IN_FLIGHT = 3
+
+
+class ObjectWriter:
+    """Collects bytes into parts and sends them side by side; at most four parts are in memory."""
+
+    def __init__(self, client: Minio, bucket: str, key: str, content_type: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._key = key
+        self._type = content_type
+        self._ready: list[bytes] = []
+        self._ready_bytes = 0
+        self._upload_id = ""
+        self._pool: ThreadPoolExecutor | None = None
+        self._sending: deque[Future[str]] = deque()
+        self._etags: list[str] = []
+
+    def write(self, data: bytes) -> None:
+        """Take some bytes. Waits while S3 is behind; raises what the sending of an earlier part raised."""
+        self._ready.append(data)
+        self._ready_bytes += len(data)
+        while self._ready_bytes > PART_BYTES:
+            whole = b"".join(self._ready)
+            self._ready, self._ready_bytes = [whole[PART_BYTES:]], len(whole) - PART_BYTES
+            self._send(whole[:PART_BYTES])
+
+    def close(self) -> None:
+        """Send the rest; now the object is there."""
+        rest = b"".join(self._ready)
+        if self._pool is None:
+            self._client.put_object(
+                bucket_name=self._bucket,
+                object_name=self._key,
+                data=BytesIO(rest),
+                length=len(rest),
+                content_type=self._type,
+            )
+            return
+        self._send(rest)
+        while self._sending:
+            self._etags.append(self._sending.popleft().result())
+        self._pool.shutdown()
+        parts = [Part(number, etag) for number, etag in enumerate(self._etags, start=1)]
+        self._client._complete_multipart_upload(self._bucket, self._key, self._upload_id, parts)
+
+    def abort(self) -> None:
+        """Give up: no part of it stays. Once is enough, twice does no harm."""
+        self._ready.clear()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+            with suppress(HTTPError, S3Error):  # S3 is away, perhaps; what stays is stale one day
+                self._client._abort_multipart_upload(self._bucket, self._key, self._upload_id)
+
+    def _send(self, part: bytes) -> None:
+        if self._pool is None:
+            headers: dict[str, str | list[str] | tuple[str]] = {"Content-Type": self._type}
+            self._upload_id = self._client._create_multipart_upload(self._bucket, self._key, headers)
+            self._pool = ThreadPoolExecutor(PARTS_IN_FLIGHT, "s3-part")
+        if len(self._sending) == PARTS_IN_FLIGHT:
+            self._etags.append(self._sending.popleft().result())
+        number = len(self._etags) + len(self._sending) + 1
+        self._sending.append(
+            self._pool.submit(self._client._upload_part, self._bucket, self._key, part, None, self._upload_id, number)
+        )
+
+
+@contextmanager
+def writing(client: Minio, bucket: str, key: str, content_type: str) -> Iterator[ObjectWriter]:
+    """A writer whose object is there when the block ends well, and not at all when it raises."""
+    writer = ObjectWriter(client, bucket, key, content_type)
+    try:
+        yield writer
+        writer.close()
+    except BaseException:
+        writer.abort()
+        raise
+
+
+def abort_stale_uploads(client: Minio, bucket: str, age: timedelta) -> int:
+    """Drop the parts of uploads that began longer than `age` ago: their writers died. How many there were."""
+    found = client._list_multipart_uploads(bucket).uploads
+    stale = [each for each in found if each.initiated_time and datetime.now(UTC) - each.initiated_time > age]
+    for each in stale:
+        client._abort_multipart_upload(bucket, str(each.object_name), str(each.upload_id))
+    return len(stale)
