@@ -3,13 +3,8 @@
 import ipaddress
 import sys
 
-import uvicorn
-from hearth_jobs.config import RedisSettings
-from hearth_jobs.connection import connect
-from hearth_telemetry.logs import configure_logging
-
-from hearth_gateway.app import Gateway
 from hearth_gateway.config import GatewaySettings
+from hearth_gateway.server import serve
 
 
 def is_loopback(host: str) -> bool:
@@ -32,18 +27,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    configure_logging("gateway")
-    uvicorn.run(
-        Gateway(settings, connect(RedisSettings())),
-        host=settings.gateway_host,
-        port=settings.gateway_port,
-        loop="uvloop",
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-    )
+    serve(settings)
     return 0
 
 

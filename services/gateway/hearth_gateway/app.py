@@ -5,6 +5,7 @@ import logging
 from hearth_contracts.openai import CONTROL_ROUTES
 from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.store import JobStore
+from hearth_telemetry.metrics import CONTENT_TYPE, exposition
 from hearth_web.errors import problem_response
 from redis import Redis
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from hearth_gateway.config import GatewaySettings
 from hearth_gateway.control import ControlPlane
 from hearth_gateway.docs import Docs, public_prefix
+from hearth_gateway.door import Door
 from hearth_gateway.replies import error_body, send_json
 from hearth_gateway.routing import Router, RouteWatcher
 from hearth_gateway.tokens import TASK_FOR, TokenPlane
@@ -31,6 +33,8 @@ class Gateway:
     def __init__(self, settings: GatewaySettings, redis: Redis) -> None:
         self.settings = settings
         self.router = Router()
+        self.door = Door(may_be_open=True)
+        self.door.learn([])
         self.watcher = RouteWatcher(redis, DeploymentStore(redis, JobStore(redis)), self.router)
         self.tokens: TokenPlane
         self.control: ControlPlane
@@ -39,14 +43,15 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await self._lifespan(scope, receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         self.upstream = Upstream(self.settings.connect_timeout)
-        self.tokens = TokenPlane(self.router, self.upstream, self.settings.max_body_bytes)
+        self.tokens = TokenPlane(self.router, self.upstream, self.door, self.settings)
+        scope["state"]["tokens"] = self.tokens
         self.control = ControlPlane(self.settings)
         self.docs = Docs(self.settings, self.control.http)
         self.watcher.start()
@@ -54,7 +59,8 @@ class Gateway:
         await receive()
         self.watcher.stop()
         await self.control.close()
-        await self.upstream.close()
+        self.tokens.close()
+        self.upstream.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,11 +71,8 @@ class Gateway:
             await response(scope, receive, send)
             return
         method, rest = scope["method"], path[len(prefix) :].rstrip("/")
-        if rest in TASK_FOR:
-            if method == "POST":
-                await self.tokens.forward(rest, scope, receive, send)
-            else:
-                await send_json(send, 405, error_body(405, f"{path} takes POST"), [(b"allow", b"POST")])
+        if rest in TASK_FOR:  # POSTs to these never come here: see protocol
+            await send_json(send, 405, error_body(405, f"{path} takes POST"), [(b"allow", b"POST")])
         elif rest == "models" and method == "GET" and (prefix == OPENAI or not path.endswith("/")):
             await self.tokens.list_models(scope, send)
         elif rest.startswith("models/") and method == "GET":
@@ -88,6 +91,8 @@ class Gateway:
         root = public_prefix(scope, self.settings.root_path)
         if path == "":
             return RedirectResponse(f"{root}/api/docs/", 307)
+        if path == "/metrics":
+            return Response(exposition(), media_type=CONTENT_TYPE)
         if path == "/health/live":
             return JSONResponse({"status": "ok"})
         if path == "/health/ready":

@@ -20,4 +20,18 @@ class GatewaySettings(BaseSettings):
     management_url: str = Field(default="http://127.0.0.1:8081", description="where management answers")
     dataset_url: str = Field(default="http://127.0.0.1:8082", description="where the dataset service answers")
     max_body_bytes: int = Field(default=32 * 2**20, description="the largest body of a completion or embedding")
+    max_buffered_bytes: int = Field(default=2**30, description="memory for all bodies on their way to engines")
+    max_head_bytes: int = Field(default=64 * 2**10, description="the largest head of a request")
+    max_requests: int = Field(default=8192, description="completions and embeddings at work at once, in one process")
     connect_timeout: float = Field(default=2.0, description="seconds to wait for an engine to take a connection")
+    first_byte_timeout: float = Field(default=600.0, description="seconds an engine may take to begin an answer")
+    idle_timeout: float = Field(default=120.0, description="seconds between two bytes of an answer, engine or client")
+    head_timeout: float = Field(default=10.0, description="seconds a client may take to send a request's head")
+    body_timeout: float = Field(default=60.0, description="seconds it may take to send a completion's body")
+    keep_alive_timeout: float = Field(default=75.0, description="seconds an idle client's connection is kept")
+    drain_timeout: float = Field(default=30.0, description="seconds that running answers have when the gateway ends")
+    affinity_bytes: int = Field(
+        default=0,
+        description="send prompts that begin alike, in so many bytes, to the same engine for its prefix cache; 0: off",
+    )
+    gateway_workers: int = Field(default=1, ge=1, description="processes that share the port")

@@ -24,6 +24,7 @@ class Refused(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
         self.message = message
         self.body = error_body(status, message, code=code, param=param, kind=kind)
         self.headers = [(b"retry-after", str(RETRY_SECONDS).encode())] if retry else list(headers or [])

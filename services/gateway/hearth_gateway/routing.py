@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from hearth_contracts.deploy import DeploymentState, Task
 from hearth_jobs import keys
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 1.0
 SHUN_SECONDS = 3.0
+MOST_ABOVE_MEAN = 1.25
+"""Affinity gives way when an engine has so many times the mean of outstanding requests (bounded load)."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,22 @@ class Router:
         self.table = table
         self.loaded = True
 
-    def choices(self, route: Route) -> list[str]:
-        """Engines to try, the one with the fewest outstanding requests first; those that refused lately last."""
+    def choices(self, route: Route, prefix: bytes = b"") -> list[str]:
+        """Engines to try, the one with the fewest outstanding requests first; those that refused lately last.
+
+        With a `prefix` the engine that prompts with this prefix go to comes first, unless it has too much to do.
+        """
+        if len(route.urls) == 1:
+            return [*route.urls]
         now = time.monotonic()
-        return sorted(route.urls, key=lambda url: (self._shunned.get(url, 0) > now, self._outstanding[url]))
+        loads = {url: self._outstanding[url] for url in route.urls}
+        most = MOST_ABOVE_MEAN * (sum(loads.values()) + 1) / len(loads) if prefix else -1
+
+        def order(url: str) -> tuple[bool, bool, int]:
+            is_bound = loads[url] < most
+            return (self._shunned.get(url, 0) > now, not is_bound, _rank(url, prefix) if is_bound else loads[url])
+
+        return sorted(route.urls, key=order)
 
     def begin(self, url: str) -> None:
         """A request goes to this engine."""
@@ -67,6 +82,11 @@ class Router:
     def shun(self, url: str) -> None:
         """This engine refused a connection: try others first for a while."""
         self._shunned[url] = time.monotonic() + SHUN_SECONDS
+
+
+def _rank(url: str, prefix: bytes) -> int:
+    """Rendezvous hashing: of all engines one has the lowest rank for a prefix, and keeps it as others come and go."""
+    return int.from_bytes(blake2b(prefix, key=url.encode()[:64], digest_size=8).digest())
 
 
 def read_table(redis: Redis, deployments: DeploymentStore) -> Table:

@@ -18,6 +18,7 @@ import uvicorn
 from hearth_contracts.deploy import DeploymentState, Engine, NodeReport
 from hearth_gateway.app import Gateway
 from hearth_gateway.config import GatewaySettings
+from hearth_gateway.server import server_options
 from hearth_jobs.nodes import NodeRegistry
 from redis import Redis
 from starlette.types import Receive, Scope, Send
@@ -106,6 +107,11 @@ class Place:
                 assert condition()
 
 
+def serving(gateway: Gateway, port: int) -> uvicorn.Config:
+    """The server as `hearth_gateway.server` sets it up, on another port."""
+    return uvicorn.Config(gateway, **(server_options(gateway.settings) | {"port": port}))
+
+
 @pytest.fixture
 def place(redis: Redis) -> Iterator[Place]:
     port, dead = free_port(), free_port()
@@ -119,7 +125,7 @@ def place(redis: Redis) -> Iterator[Place]:
             stack.enter_context(running(uvicorn.Config(engine, port=engine.port, lifespan="off", log_config=None)))
             return engine
 
-        stack.enter_context(running(uvicorn.Config(gateway, port=port, log_config=None)))
+        stack.enter_context(running(serving(gateway, port)))
         http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20))
         yield Place(gateway, http, redis, serve)
 

@@ -15,7 +15,7 @@ from hearth_gateway.config import GatewaySettings
 from hearth_gateway.docs import merge
 from redis import Redis
 
-from services.gateway.tests.conftest import Place
+from services.gateway.tests.conftest import Place, serving
 from tests.support.servers import free_port, running
 
 
@@ -47,7 +47,7 @@ def http(redis: Redis) -> Iterator[httpx.Client]:
     gateway = Gateway(GatewaySettings(management_url=url, dataset_url=url), redis)
     with (
         running(uvicorn.Config(service, port=inner, log_config=None)),
-        running(uvicorn.Config(gateway, port=outer, log_config=None)),
+        running(serving(gateway, outer)),
         httpx.Client(base_url=f"http://127.0.0.1:{outer}") as client,
     ):
         yield client
@@ -131,7 +131,7 @@ def test_behind_a_prefix_the_docs_load_from_under_it_and_only_a_harmless_one_is_
 def test_a_configured_root_path_is_taken_off_where_the_proxy_leaves_it_on(redis: Redis) -> None:
     port, dead = free_port(), f"http://127.0.0.1:{free_port()}"
     gateway = Gateway(GatewaySettings(management_url=dead, dataset_url=dead, root_path="/llm"), redis)
-    with running(uvicorn.Config(gateway, port=port, log_config=None)):
+    with running(serving(gateway, port)):
         for path in ("/llm/v1/models", "/v1/models"):
             assert httpx.get(f"http://127.0.0.1:{port}{path}").json()["object"] == "list"
         assert "/llm/api/openapi.json" in httpx.get(f"http://127.0.0.1:{port}/llm/api/docs/").text

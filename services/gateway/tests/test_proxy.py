@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from hearth_dataset.app import dataset_app
 from hearth_dataset.config import DatasetSettings
 from hearth_gateway.app import Gateway
@@ -24,6 +23,7 @@ from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.objects import connect as connect_s3
 from redis import Redis
 
+from services.gateway.tests.conftest import serving
 from tests.support.servers import free_port, running
 from tests.support.wire import PATIENCE_SECONDS, Wire, wire
 
@@ -40,7 +40,7 @@ def port(redis: Redis, service: Wire) -> Iterator[int]:
     """Where a gateway listens whose services are played by the test."""
     port = free_port()
     gateway = Gateway(GatewaySettings(management_url=service.url, dataset_url=service.url), redis)
-    with running(uvicorn.Config(gateway, port=port, log_config=None)):
+    with running(serving(gateway, port)):
         yield port
 
 

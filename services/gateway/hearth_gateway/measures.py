@@ -1,0 +1,63 @@
+"""What the gateway measures of the token path; names as Prometheus has them, times in seconds.
+
+Label values are few by construction: a model is one that is served (or empty), a route one of the gateway's.
+"""
+
+from functools import cache
+
+from hearth_telemetry.metrics import LATENCY_BUCKETS, TOKEN_BUCKETS
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter(
+    "hearth_gateway_requests_total",
+    "Requests to token routes by status; 499: the client left",
+    ("route", "model", "status"),
+)
+IN_FLIGHT = Gauge("hearth_gateway_requests_in_flight", "Requests being read or answered", multiprocess_mode="livesum")
+DURATION = Histogram(
+    "hearth_gateway_request_duration_seconds", "From head to last byte", ("route", "model"), buckets=LATENCY_BUCKETS
+)
+FIRST_TOKEN = Histogram(
+    "hearth_gateway_time_to_first_token_seconds", "Of streams, from head to first event", ("model",),
+    buckets=LATENCY_BUCKETS,
+)  # fmt: skip
+BETWEEN_TOKENS = Histogram(
+    "hearth_gateway_inter_token_seconds", "Of streams, the mean between two events", ("model",), buckets=TOKEN_BUCKETS
+)
+TOKENS = Counter("hearth_gateway_tokens_total", "Tokens as engines counted them", ("model", "kind"))
+ABORTS = Counter(
+    "hearth_gateway_aborts_total",
+    "Clients that left, before or after the first byte",
+    ("route", "model", "when"),
+)
+UPSTREAM_ERRORS = Counter("hearth_gateway_upstream_errors_total", "What engines did wrong", ("kind",))
+REFUSALS = Counter("hearth_gateway_refusals_total", "Requests that were not passed on, by error code", ("code",))
+
+_request = cache(REQUESTS.labels)
+_duration = cache(DURATION.labels)
+_tokens = cache(TOKENS.labels)
+
+
+def ended(route: str, model: str, status: int, seconds: float) -> None:
+    """A request is over."""
+    _request(route, model, status).inc()
+    _duration(route, model).observe(seconds)
+
+
+def used(model: str, tokens: dict[str, int]) -> None:
+    """What it took, by kind."""
+    for kind, count in tokens.items():
+        if count:
+            _tokens(model, kind.removesuffix("_tokens")).inc(count)
+
+
+def streamed(model: str, first: float, rest: float, events: int) -> None:
+    """A stream is over: seconds to its first event, and from there to its last."""
+    FIRST_TOKEN.labels(model).observe(first)
+    if events > 1:
+        BETWEEN_TOKENS.labels(model).observe(rest / (events - 1))
+
+
+def aborted(route: str, model: str, started: bool) -> None:
+    """A client left."""
+    ABORTS.labels(route, model, "after_first_byte" if started else "before_first_byte").inc()

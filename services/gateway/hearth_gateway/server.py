@@ -1,0 +1,68 @@
+"""Run the gateway: one process, or several that share its port."""
+
+import os
+import socket
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import uvicorn
+from hearth_jobs.config import RedisSettings
+from hearth_jobs.connection import connect
+from hearth_telemetry import metrics
+from hearth_telemetry.logs import configure_logging
+from uvicorn.supervisors import Multiprocess
+
+from hearth_gateway.app import Gateway
+from hearth_gateway.config import GatewaySettings
+from hearth_gateway.protocol import TokenProtocol
+
+ACCEPTS_A_TURN = 8
+
+
+def build() -> Gateway:
+    """The app as each process makes it, from the settings."""
+    configure_logging("gateway")
+    return Gateway(GatewaySettings(), connect(RedisSettings()))
+
+
+def server_options(settings: GatewaySettings) -> dict[str, Any]:
+    """What uvicorn has to know; the same for one process, for several and for tests."""
+    return {
+        "host": settings.gateway_host,
+        "port": settings.gateway_port,
+        "loop": "uvloop",
+        "http": TokenProtocol,
+        "ws": "none",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # nothing here believes X-Forwarded-For, so nobody can forge it
+        "backlog": 4096,
+        "timeout_keep_alive": int(settings.keep_alive_timeout),
+        "timeout_graceful_shutdown": int(settings.drain_timeout),
+    }
+
+
+def listen(settings: GatewaySettings) -> list[socket.socket]:
+    """The listening socket, several times over.
+
+    libuv accepts one connection a turn of its loop for each handle. With streams at work a turn takes milliseconds, and
+    a thousand clients that arrive at once would wait for seconds.
+    """
+    config = uvicorn.Config("", **server_options(settings))
+    first = config.bind_socket()
+    return [first, *(first.dup() for _ in range(ACCEPTS_A_TURN - 1))]
+
+
+def serve(settings: GatewaySettings) -> None:
+    """Serve until told to stop; a process that dies is replaced."""
+    options = server_options(settings)
+    config = uvicorn.Config("hearth_gateway.server:build", factory=True, workers=settings.gateway_workers, **options)
+    sockets = listen(settings)
+    if settings.gateway_workers == 1:
+        uvicorn.Server(config).run(sockets)
+        return
+    with TemporaryDirectory(prefix="hearth-metrics-") as folder:
+        os.environ[metrics.FOLDER] = folder  # before the processes start, since they read it when they import
+        Multiprocess(config, sockets).run()

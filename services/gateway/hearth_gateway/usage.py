@@ -1,0 +1,214 @@
+"""What a request asks and what its answer says it cost, read from the bytes that pass, without encoding them anew.
+
+Streams: an engine tells what was used in a last event, and only if asked; a stream that is cut short would go
+uncounted. So the gateway asks the engine to tell it with each event (vLLM's `continuous_usage_stats`), remembers the
+newest, and takes what the client did not ask for out of the events again.
+"""
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from hearth_gateway.replies import Refused
+
+EVERY_EVENT = b'"stream_options":{"include_usage":true,"continuous_usage_stats":true}'
+USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
+KEY = b'"usage"'
+NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+INDEX = re.compile(rb'"index"\s*:\s*(\d+)')
+WRONG = re.compile(r"\$\.(\w+)")
+EVENT_END = b"\n\n"
+LONGEST_EVENT = 1 << 20
+"""What has no end by then passes as it is: it is not an event of an engine's."""
+
+LONGEST_USAGE = 1024
+"""No engine's usage object is longer."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens, by what they were for."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int | None = None
+    total_tokens: int = 0
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    """What a client wants to be told in a stream."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What the gateway reads of a request's body; the rest is skipped at a gigabyte a second."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: int | None = None
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+    messages: msgspec.Raw = msgspec.Raw(b"")
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether the answer may have more than one choice, each counted by itself."""
+        return (self.n or 1) != 1 or bytes(self.prompt).startswith(b"[")
+
+
+_ASKED = msgspec.json.Decoder(Asked)
+_USAGE = msgspec.json.Decoder(Usage)
+
+
+def read_asked(body: bytes) -> Asked:
+    """Raises Refused: 400 when it is no JSON object with a model's name."""
+    try:
+        asked = _ASKED.decode(body)
+    except msgspec.ValidationError as error:
+        if "got `" in str(error) and "`$" not in str(error):
+            raise Refused(400, "the body must be a JSON object") from None
+        raise _wrong_field(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(400, f"the body is not JSON: {error}") from None
+    if not asked.model:
+        raise _wrong_field("model")
+    return asked
+
+
+def _wrong_field(message: str) -> Refused:
+    field = WRONG.search(message)
+    if field is not None and field[1] != "model":
+        return Refused(400, f"`{field[1]}`: {message}", param=field[1])
+    return Refused(400, "`model` must name a model, e.g. Compressa-LLM", param="model")
+
+
+def ask_for_usage(body: bytes, asked: Asked) -> bytes:
+    """The body of a stream's request, changed so that the engine tells with each event what was used.
+
+    The option is put behind the opening brace. Where the client gave options of its own, the top level is joined anew
+    from its values, each byte for byte.
+    """
+    if asked.stream_options is None and b"stream_options" not in body:
+        at = body.index(b"{") + 1
+        return b"%b%b,%b" % (body[:at], EVERY_EVENT, body[at:])
+    fields: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    fields.pop("stream_options", None)
+    rest = (b"%b:%b" % (json.dumps(name).encode(), bytes(value)) for name, value in fields.items())
+    return b"{%b}" % b",".join([EVERY_EVENT, *rest])
+
+
+class StreamUsage:
+    """Reads a stream of events: remembers the newest usage, and passes on what the client asked for."""
+
+    __slots__ = ("_by_choice", "_n", "_newest", "_rest", "_shows_all", "_shows_last", "events")
+
+    def __init__(self, asked: Asked) -> None:
+        self._n = max(asked.n or 1, 1)
+        options = asked.stream_options or StreamOptions()
+        self._shows_last = options.include_usage is True
+        self._shows_all = self._shows_last and options.continuous_usage_stats is True
+        self._by_choice: dict[int, bytes] | None = {} if asked.has_choices else None
+        self._newest = b""
+        self._rest = b""
+        self.events = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """The whole events of what came, as the client is to see them; an event that is not whole waits for its end."""
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        end = data.find(EVENT_END)
+        if end == len(data) - 2 and end >= 0:
+            return self._event(data)
+        shown = []
+        at = 0
+        while end >= 0:
+            shown.append(self._event(data[at : end + 2]))
+            at = end + 2
+            end = data.find(EVENT_END, at)
+        self._rest = data[at:]
+        if len(self._rest) > LONGEST_EVENT:
+            shown.append(self.rest())
+        return b"".join(shown)
+
+    def rest(self) -> bytes:
+        """What came of an event that is not whole."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def _event(self, event: bytes) -> bytes:
+        self.events += 1
+        at = event.rfind(KEY)
+        while at >= 0:
+            found = USAGE.match(event, at)
+            if found is not None:
+                break
+            at = event.rfind(KEY, 0, at)
+        else:
+            return event
+        if NO_CHOICES.search(event) is not None:
+            self._by_choice = None  # it sums them up
+            self._newest = found[1]
+            return event if self._shows_last else b""
+        if self._by_choice is None:
+            self._newest = found[1]
+        else:
+            index = INDEX.search(event)
+            self._by_choice[int(index[1]) if index else 0] = found[1]
+        if self._shows_all:
+            return event
+        before, after = event[:at].rstrip(), event[found.end() :]
+        if before.endswith(b","):
+            return before[:-1] + after
+        return before + after.lstrip().removeprefix(b",")
+
+    def used(self) -> Usage:
+        """The newest that was told."""
+        if not self._by_choice:
+            return _decode(self._newest)
+        each = {index: _decode(told) for index, told in self._by_choice.items()}
+        prompts = {index // self._n: usage.prompt_tokens for index, usage in each.items()}
+        return Usage(sum(prompts.values()), sum(usage.completion_tokens or 0 for usage in each.values()))
+
+
+class ReplyUsage:
+    """Finds the usage in a whole reply while its pieces pass; keeps a kilobyte at most."""
+
+    __slots__ = ("_found", "_tail")
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._found = b""
+
+    def feed(self, data: bytes) -> None:
+        """The next piece."""
+        if self._found and len(self._found) < LONGEST_USAGE:
+            self._found += data[:LONGEST_USAGE]
+        seam = self._tail + data[: len(KEY)]
+        at = data.rfind(KEY)
+        if at >= 0:
+            self._found = data[at : at + LONGEST_USAGE]
+        elif KEY in seam:
+            self._found = seam[seam.rfind(KEY) :] + data[len(KEY) : LONGEST_USAGE]
+        self._tail = (self._tail + data[-len(KEY) + 1 :])[-len(KEY) + 1 :]
+
+    def used(self) -> Usage:
+        """What it said; nothing if it said nothing."""
+        found = USAGE.match(self._found)
+        return _decode(found[1]) if found is not None else Usage()
+
+
+def _decode(told: bytes) -> Usage:
+    try:
+        return _USAGE.decode(told) if told else Usage()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Usage()  # another engine's idea of usage; the answer has passed all the same
+
+
+def tokens(usage: Usage, *, embeds: bool) -> dict[str, Any]:
+    """As the door counts them."""
+    if embeds:
+        return {"embedding_tokens": usage.total_tokens or usage.prompt_tokens}
+    return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens or 0}
