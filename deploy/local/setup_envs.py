@@ -28,7 +28,15 @@ ENVS = Path(os.environ.get("HEARTH_ENVS") or CHECKOUT / ".envs").absolute()
 HERE = Path("deploy/local")
 ENGINE_PYTHON = "3.11"  # the locks are compiled for it, and torch's CPU build is locked for it alone
 LIGHT = ("platform", "dev")
-NEEDED_MIB = {"platform": 400, "dev": 550, "training": 1300, "vllm": 2400, "infinity": 1300, "models": 400, "clients": 500}
+NEEDED_MIB = {
+    "platform": 400,
+    "dev": 550,
+    "training": 1300,
+    "vllm": 2400,
+    "infinity": 1300,
+    "models": 400,
+    "clients": 500,
+}
 """Disk for each environment without a GPU, measured. Links between them and the installer's cache may save half."""
 NEEDED_MIB_GPU = {"training": 9000, "vllm": 15_000, "infinity": 9000}
 """With a GPU's builds of torch; estimated from the sizes of their wheels."""

@@ -77,8 +77,10 @@ class TokenPlane:
     def _check(self) -> None:
         """End what has waited for too long."""
         now = self.now()
-        for waiting in (*self._active, *self.clients):
-            waiting.check(now)
+        for exchange in list(self._active):
+            exchange.check(now)
+        for client in list(self.clients):
+            client.check(now)
         measures.IN_FLIGHT.set(len(self._active))
         self._timer = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check)
 
