@@ -15,6 +15,10 @@ class S3Settings(BaseSettings):
     s3_access_key: SecretStr = Field(default=SecretStr(""), description="its access key")
     s3_secret_key: SecretStr = Field(default=SecretStr(""), description="its secret key")
     s3_secure: bool = Field(default=False, description="speak TLS to it")
+    s3_public_endpoint: str | None = Field(
+        default=None, description="host:port at which clients reach it, if they may: parts of uploads then go there"
+    )
+    s3_public_secure: bool = Field(default=True, description="clients speak TLS to it")
     s3_region: str = Field(default="us-east-1", description="its region; naming it saves a request")
 
 

@@ -9,7 +9,7 @@ from minio.error import S3Error
 from hearth_storage.config import S3Settings
 
 DATASETS = "datasets"
-"""`<id>/data.jsonl`, then `<id>/metadata.json`, written last."""
+"""`<id>/data.jsonl`, then `<id>/metadata.json`, written last; more of it in `datasets.py` beside this file."""
 
 ARTIFACTS = "artifacts"
 """`adapters/<id>/<file>`, then `adapters/<id>/manifest.json`, written last."""
@@ -31,6 +31,14 @@ def connect(settings: S3Settings) -> Minio:
             retries=urllib3.Retry(total=3, backoff_factor=0.1, status_forcelist=[500, 502, 503, 504]),
         ),
     )
+
+
+def public_signer(settings: S3Settings) -> Minio | None:
+    """A client that signs URLs for the address at which users reach S3, or None where they do not."""
+    if settings.s3_public_endpoint is None:
+        return None
+    public = {"s3_endpoint": settings.s3_public_endpoint, "s3_secure": settings.s3_public_secure}
+    return connect(settings.model_copy(update=public))
 
 
 def ensure_bucket(client: Minio, bucket: str) -> None:

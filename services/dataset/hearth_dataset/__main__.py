@@ -3,7 +3,7 @@
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect as connect_redis
 from hearth_storage.config import S3Settings
-from hearth_storage.objects import connect
+from hearth_storage.objects import connect, public_signer
 from hearth_web.app import serve
 
 from hearth_dataset.app import dataset_app
@@ -13,7 +13,8 @@ from hearth_dataset.config import DatasetSettings
 def main() -> None:
     """Read the settings and run."""
     settings = DatasetSettings()
-    app = dataset_app(connect(S3Settings()), connect_redis(RedisSettings()), settings)
+    s3 = S3Settings()
+    app = dataset_app(connect(s3), connect_redis(RedisSettings()), settings, public_signer(s3))
     serve(app, service="dataset", host=settings.dataset_host, port=settings.dataset_port)
 
 

@@ -14,18 +14,19 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from urllib3.exceptions import HTTPError
 
-from hearth_dataset.api import files, routes
+from hearth_dataset.api import files, routes, uploads
 from hearth_dataset.catalogue import Catalogue
 from hearth_dataset.config import DatasetSettings
 from hearth_dataset.sweep import sweep
+from hearth_dataset.uploads import Uploads
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 3600.0
 
 
-def dataset_app(s3: Minio, redis: Redis, settings: DatasetSettings) -> FastAPI:
-    """The app."""
+def dataset_app(s3: Minio, redis: Redis, settings: DatasetSettings, public_s3: Minio | None = None) -> FastAPI:
+    """The app. `public_s3` signs URLs for the address at which clients reach S3, where they do."""
     catalogue = Catalogue(s3)
     stopping = threading.Event()
 
@@ -52,6 +53,7 @@ def dataset_app(s3: Minio, redis: Redis, settings: DatasetSettings) -> FastAPI:
         unavailable={HTTPError: "the S3 server", RedisConnectionError: "Redis", RedisTimeoutError: "Redis"},
         lifespan=lifespan,
     )
+    app.include_router(uploads.routes(Uploads(catalogue, settings, public_s3)))  # before what /{dataset_id} takes
     app.include_router(routes.routes(catalogue, redis, settings))
     app.include_router(files.routes(catalogue, redis, settings))
     return app

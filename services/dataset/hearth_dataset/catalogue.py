@@ -118,7 +118,8 @@ class Catalogue:
         """Each dataset with the content that it uses; also those whose record is about to be written or just gone."""
         listed = self.s3.list_objects(bucket_name=DATASETS, prefix=INDEX)
         names = (str(entry.object_name).removeprefix(INDEX) for entry in listed)
-        return [(dataset_id, content_id) for dataset_id, _, content_id in (name.partition(".") for name in names)]
+        # a server may list an emptied folder as if it were in itself
+        return [(dataset_id, content_id) for dataset_id, dot, content_id in (n.partition(".") for n in names) if dot]
 
     def _use(self, dataset_id: str, content_id: str) -> None:
         self._put(_entry(dataset_id, content_id), b"")

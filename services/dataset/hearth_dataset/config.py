@@ -13,3 +13,4 @@ class DatasetSettings(BaseSettings):
     dataset_port: int = Field(default=8082, description="port to listen on")
     dataset_max_bytes: int = Field(default=20 * 2**30, description="the largest file taken")
     dataset_max_line_bytes: int = Field(default=16 * 2**20, description="the longest line taken")
+    dataset_max_part_bytes: int = Field(default=2**30, description="the largest part of an upload in parts")

@@ -8,19 +8,25 @@ from hearth_contracts.names import is_record_id
 from hearth_storage.datasets import read_dataset, rows_key
 from hearth_storage.objects import DATASETS
 from hearth_storage.writer import abort_stale_uploads
+from minio.datatypes import Object
 
 from hearth_dataset.catalogue import INDEX, LEAVING, Catalogue
+from hearth_dataset.uploads import KEPT, UPLOADS, remove_upload
 
 log = logging.getLogger(__name__)
 
 OLD = timedelta(hours=24)
 
 
-def sweep(catalogue: Catalogue, age: timedelta = OLD) -> None:
-    """Remove what is older than `age` and belongs to no dataset; put into the index what is missing there."""
+def sweep(catalogue: Catalogue, age: timedelta = OLD, upload_age: timedelta = KEPT) -> None:
+    """Remove what is older than `age` and belongs to no dataset; put into the index what is missing there.
+
+    Uploads in parts to which nothing was added for `upload_age` are given up.
+    """
     abort_stale_uploads(catalogue.s3, DATASETS, age)
     _sweep_index(catalogue, age)
     _sweep_rows(catalogue, age)
+    _sweep_uploads(catalogue, upload_age)
     for key in _old(catalogue, LEAVING, age):
         catalogue.s3.remove_object(bucket_name=DATASETS, object_name=key)
 
@@ -51,7 +57,20 @@ def _sweep_rows(catalogue: Catalogue, age: timedelta) -> None:
             catalogue.release(found)
 
 
+def _sweep_uploads(catalogue: Catalogue, age: timedelta) -> None:
+    for entry in catalogue.s3.list_objects(bucket_name=DATASETS, prefix=UPLOADS):
+        prefix = str(entry.object_name)
+        parts = catalogue.s3.list_objects(bucket_name=DATASETS, prefix=prefix, recursive=True)
+        if all(_is_old(part, age) for part in parts):
+            log.warning("removing %s: it was given up", prefix)
+            remove_upload(catalogue.s3, prefix.removeprefix(UPLOADS).rstrip("/"))
+
+
 def _old(catalogue: Catalogue, prefix: str, age: timedelta) -> Iterator[str]:
     for entry in catalogue.s3.list_objects(bucket_name=DATASETS, prefix=prefix):
-        if entry.last_modified is not None and datetime.now(UTC) - entry.last_modified > age:
+        if _is_old(entry, age) and not entry.is_dir:
             yield str(entry.object_name)
+
+
+def _is_old(entry: Object, age: timedelta) -> bool:
+    return entry.last_modified is not None and datetime.now(UTC) - entry.last_modified > age
