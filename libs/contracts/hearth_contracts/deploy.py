@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from hearth_contracts.base import Frozen
+from hearth_contracts.engine import EngineSettings
 from hearth_contracts.jobs import Job
 from hearth_contracts.names import RecordId
 
@@ -38,6 +39,7 @@ class DeployRequest(Frozen):
 
     model_id: str
     adapter_ids: tuple[str, ...] = ()
+    engine: EngineSettings = Field(default=EngineSettings(), description="how vLLM is to serve it; all of it optional")
 
 
 class Deployed(Frozen):
@@ -76,6 +78,7 @@ class DeploymentSpec(Frozen):
     model_id: str
     adapter_ids: tuple[str, ...] = ()
     served_name: str = Field(description="the name clients call the base by, e.g. Compressa-LLM")
+    settings: EngineSettings = Field(default=EngineSettings(), description="what was asked of the engine, as asked")
     job_id: RecordId = Field(description="the DEPLOY job that carries this version")
     generation: int = Field(ge=1, description="counts versions of this deployment; higher is newer")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hearth_contracts.deploy import DeploymentSpec, Engine, Task, usual_task
+from hearth_contracts.engine import EngineSettings
 from hearth_contracts.jobs import Job, JobKind
 from redis import Redis
 from redis.client import Pipeline
@@ -66,6 +67,7 @@ class DeploymentStore:
         adapter_ids: tuple[str, ...],
         served_name: str,
         task: Task | None = None,
+        settings: EngineSettings | None = None,
         record: Recorder = no_record,
     ) -> tuple[DeploymentSpec, Job]:
         """Ask for a new version: its spec, its job and its queue item are recorded together.
@@ -86,6 +88,7 @@ class DeploymentStore:
                 model_id=model_id,
                 adapter_ids=adapter_ids,
                 served_name=served_name,
+                settings=settings or EngineSettings(),
                 job_id=job.id,
                 generation=before.latest.generation + 1 if before and before.latest else 1,
             )

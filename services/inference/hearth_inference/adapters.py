@@ -27,7 +27,7 @@ def _fetch(s3: Minio, spec: DeploymentSpec, adapter_id: str, root: Path, max_ran
         if manifest.rank > max_rank:
             raise WorkFailed(
                 f"adapter {adapter_id!r} has rank {manifest.rank}, and this node serves at most {max_rank}; "
-                "raise HEARTH_MAX_LORA_RANK and restart the inference node"
+                "raise engine.max_lora_rank, or HEARTH_MAX_LORA_RANK and restart the inference node"
             )
         return fetch_adapter(s3, adapter_id, root)
     except (AdapterMissing, AdapterCorrupt) as error:

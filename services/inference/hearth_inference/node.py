@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 from hearth_contracts.deploy import DeploymentSpec, DeploymentState, NodeReport
 from hearth_contracts.jobs import JobStatus
+from hearth_fit.machine import memory_room
 from hearth_jobs.attempt import WorkFailed
 from hearth_jobs.deployments import Deployment, DeploymentStore
 from hearth_storage.config import HomeSettings
@@ -20,7 +21,6 @@ from hearth_inference.config import InferenceSettings
 from hearth_inference.engines.base import EngineDriver, EngineRefused
 from hearth_inference.holdings import Holdings
 from hearth_inference.keeper import Keeper
-from hearth_inference.memory import available_bytes
 from hearth_inference.plan import Phase, Step, View, plan, same_base
 from hearth_inference.process import EngineProcess
 
@@ -197,7 +197,7 @@ class Node:
         return view
 
     def _adapters(self, spec: DeploymentSpec) -> dict[str, Path]:
-        return fetch_all(self.s3, spec, self.home.adapters, self.settings.max_lora_rank)
+        return fetch_all(self.s3, spec, self.home.adapters, self.settings.rank_limit(spec.settings))
 
     def _room(self, desired: DeploymentSpec | None, serving: View | None) -> bool:
         """Whether another engine fits beside the one that serves."""
@@ -206,8 +206,8 @@ class Node:
         model = find_model(self.home.models, desired.model_id)
         if model is None:
             return True  # it will not be started, and so must not cost the one that serves
-        needed = self.driver.memory_needed(snapshot_path(self.home.models, model))
-        return needed is not None and needed <= available_bytes()
+        needed = self.driver.memory_needed(desired, snapshot_path(self.home.models, model))
+        return needed is not None and needed <= memory_room().free
 
     def _stopped(self, engine: EngineProcess | None, *, drain: bool = False) -> None:
         """Stop an engine, with all its processes."""

@@ -38,8 +38,12 @@ class Step(StrEnum):
 
 def same_base(one: DeploymentSpec, other: DeploymentSpec) -> bool:
     """Whether one engine process can serve both versions."""
-    ours, theirs = ((spec.engine, spec.task, spec.model_id, spec.served_name) for spec in (one, other))
-    return ours == theirs
+    return _process(one) == _process(other)
+
+
+def _process(spec: DeploymentSpec) -> DeploymentSpec:
+    """What of a version an engine process is started with: all but its adapters and whose wish it is."""
+    return spec.model_copy(update={"adapter_ids": (), "job_id": "", "generation": 0})
 
 
 def plan(desired: DeploymentSpec | None, serving: View | None, coming: View | None, *, room: bool) -> Step:

@@ -1,16 +1,28 @@
 """What is told to the engines, and what is understood of their words."""
 
+import json
+import subprocess
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 from hearth_contracts.deploy import DeploymentSpec, Engine
+from hearth_contracts.engine import (
+    Dtype,
+    EngineSettings,
+    KvCacheDtype,
+    LoraRank,
+    Quantization,
+    ReasoningParser,
+    ToolCallParser,
+)
 from hearth_contracts.names import new_id
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines import driver_for
 from hearth_inference.engines.base import EngineRefused, checked, last_words
-from hearth_inference.engines.vllm import VllmDriver, context_length
-from hearth_inference.memory import available_bytes
+from hearth_inference.engines.vllm import VllmDriver, flags
+from pydantic import ValidationError
 
 GIB = 1024**3
 SPEC = DeploymentSpec(
@@ -35,17 +47,75 @@ def test_the_context_is_the_shorter_of_models_and_settings(model: Path, limit: i
     assert command[command.index("--max-model-len") + 1] == expected
 
 
-def test_a_multimodal_config_holds_its_context_deeper(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"text_config": {"max_position_embeddings": 32}}')
-    assert context_length(tmp_path) == 32
-
-
 def test_tools_are_off_unless_a_parser_is_named(model: Path) -> None:
     assert "--enable-auto-tool-choice" not in VllmDriver(settings()).command(SPEC, model, 1)
-    assert VllmDriver(settings(tool_call_parser="hermes")).command(SPEC, model, 1)[-2:] == [
-        "--tool-call-parser",
-        "hermes",
-    ]
+    command = VllmDriver(settings(tool_call_parser="hermes")).command(SPEC, model, 1)
+    assert "--enable-auto-tool-choice" in command
+    assert command[command.index("--tool-call-parser") + 1] == "hermes"
+
+
+def test_a_deployments_settings_become_the_engines_flags(model: Path) -> None:
+    asked = EngineSettings(dtype="float32", max_model_len=64, enforce_eager=False, enable_prefix_caching=True)
+    command = VllmDriver(settings(engine_device="cpu")).command(SPEC.model_copy(update={"settings": asked}), model, 1)
+    assert command[command.index("--dtype") + 1] == "float32"
+    assert command[command.index("--max-model-len") + 1] == "64"
+    assert {"--no-enforce-eager", "--enable-prefix-caching"} <= set(command)
+    assert "--enforce-eager" not in command
+
+
+def test_flags_are_only_those_that_were_asked_for() -> None:
+    assert flags(EngineSettings()) == []
+    assert flags(EngineSettings(max_lora_rank=16, gpu_memory_utilization=0.5)) == [
+        "--gpu-memory-utilization", "0.5", "--max-lora-rank", "16",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"trust_remote_code": True}, {"dtype": "int4"}, {"quantization": "bitsandbytes; rm"}, {"max_model_len": 0},
+        {"tensor_parallel_size": 0}, {"gpu_memory_utilization": 1.1}, {"max_lora_rank": 24}, {"seed": -1},
+        {"tool_call_parser": "/tmp/plugin.py"}, {"chat_template": "/etc/passwd"}, {"max_num_seqs": "--host"},
+    ],
+)  # fmt: skip
+def test_what_the_engine_does_not_take_is_no_setting(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        EngineSettings.model_validate(wrong)
+
+
+_CHOICES = """
+import json
+from typing import get_args
+from vllm.config.cache import CacheDType
+from vllm.config.lora import MaxLoRARanks
+from vllm.config.model import ModelDType
+from vllm.engine.arg_utils import EngineArgs
+from vllm.model_executor.layers.quantization import DEPRECATED_QUANTIZATION_METHODS, QUANTIZATION_METHODS
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
+print(json.dumps({
+    "dtype": get_args(ModelDType), "kv_cache_dtype": get_args(CacheDType), "max_lora_rank": get_args(MaxLoRARanks),
+    "quantization": sorted(set(QUANTIZATION_METHODS) - set(DEPRECATED_QUANTIZATION_METHODS)),
+    "tool_call_parser": ToolParserManager.list_registered(),
+    "reasoning_parser": ReasoningParserManager.list_registered(),
+    "names": sorted(EngineArgs.__dataclass_fields__),
+}))
+"""
+
+
+@pytest.mark.timeout(300)
+def test_the_pinned_vllm_takes_every_value_that_a_deployment_may_set(tmp_path: Path) -> None:
+    python = Path(__file__).parents[3] / ".envs" / "vllm" / "bin" / "python"
+    done = subprocess.run([python, "-c", _CHOICES], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    ours = {
+        "dtype": Dtype, "kv_cache_dtype": KvCacheDtype, "max_lora_rank": LoraRank, "quantization": Quantization,
+        "tool_call_parser": ToolCallParser, "reasoning_parser": ReasoningParser,
+    }  # fmt: skip
+    for name, values in ours.items():
+        assert set(get_args(values)) <= set(theirs[name]), name
+    assert EngineSettings.model_fields.keys() - {"tool_call_parser"} <= set(theirs["names"])
 
 
 @pytest.mark.parametrize("engine", list(Engine))
@@ -58,8 +128,8 @@ def test_no_secret_of_ours_reaches_an_engine(engine: Engine, tmp_path: Path, mon
 
 
 def test_nothing_fits_beside_an_engine_on_a_gpu(model: Path) -> None:
-    assert driver_for(settings(engine_device="cuda")).memory_needed(model) is None
-    assert driver_for(settings(cpu_kv_cache_gib=2)).memory_needed(model) == 5 * GIB + 2000
+    assert driver_for(settings(engine_device="cuda")).memory_needed(SPEC, model) is None
+    assert driver_for(settings(cpu_kv_cache_gib=2)).memory_needed(SPEC, model) == 5 * GIB + 2000
 
 
 def test_requests_in_flight_are_those_running_and_waiting() -> None:
@@ -94,13 +164,3 @@ def test_an_engines_refusal_keeps_its_words(body: str, words: str) -> None:
     with pytest.raises(EngineRefused, match=r"HTTP 400") as caught:
         checked(httpx.Response(400, text=body))
     assert words in str(caught.value)
-
-
-def test_a_containers_limit_counts_where_it_is_lower(tmp_path: Path) -> None:
-    machine = available_bytes(tmp_path)
-    (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.current").write_text("600000\n")
-    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 100000\n")
-    assert available_bytes(tmp_path) == 500_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert available_bytes(tmp_path) == pytest.approx(machine, rel=0.2)

@@ -2,6 +2,7 @@
 
 import pytest
 from hearth_contracts.deploy import DeploymentSpec, Engine
+from hearth_contracts.engine import EngineSettings
 from hearth_contracts.names import new_id
 from hearth_inference.plan import Phase, Step, View, plan
 
@@ -24,6 +25,7 @@ OLD = spec(1)
 SAME_BASE = spec(2, "a/base", "ada")
 OTHER_BASE = spec(2, "b/base")
 NEWEST = spec(3, "c/base")
+OTHER_SETTINGS = spec(2).model_copy(update={"settings": EngineSettings(max_model_len=64)})
 UP, STARTING, DEAD = Phase.ANSWERS, Phase.STARTING, Phase.DEAD
 
 
@@ -51,6 +53,8 @@ UP, STARTING, DEAD = Phase.ANSWERS, Phase.STARTING, Phase.DEAD
         pytest.param(SAME_BASE, View(OLD, DEAD), None, True, Step.BURY, id="no swap in a dead engine"),
         pytest.param(OTHER_BASE, View(OLD, UP), None, True, Step.START, id="other base, room for both"),
         pytest.param(OTHER_BASE, View(OLD, UP), None, False, Step.STOP_FIRST, id="other base, no room"),
+        pytest.param(OTHER_SETTINGS, View(OLD, UP), None, True, Step.START, id="other settings, room for both"),
+        pytest.param(OTHER_SETTINGS, View(OLD, UP), None, False, Step.STOP_FIRST, id="other settings, no room"),
         pytest.param(OTHER_BASE, View(OLD, UP), View(OTHER_BASE, STARTING), False, Step.NOTHING, id="both run"),
         pytest.param(OTHER_BASE, View(OLD, UP), View(OTHER_BASE, UP), False, Step.PROMOTE, id="switch"),
         pytest.param(OTHER_BASE, View(OLD, UP), View(OTHER_BASE, DEAD), True, Step.FAILED, id="the old one goes on"),

@@ -44,7 +44,7 @@ class EngineDriver(Protocol):
         """Its whole environment: no secrets of ours, no way to the internet."""
         ...
 
-    def memory_needed(self, model: Path) -> int | None:
+    def memory_needed(self, spec: DeploymentSpec, model: Path) -> int | None:
         """Estimated bytes that it takes beside what runs already; None where that cannot be known."""
         ...
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import httpx
 from hearth_contracts.deploy import DeploymentSpec
+from hearth_fit.serving import infinity_parts
 
 from hearth_inference.config import InferenceSettings
-from hearth_inference.engines.base import GIB, EngineRefused, checked, clean_environment, weights_bytes
+from hearth_inference.engines.base import EngineRefused, checked, clean_environment, weights_bytes
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class InfinityDriver:
             "INFINITY_ANONYMOUS_USAGE_STATS": "0",
         }
 
-    def memory_needed(self, model: Path) -> int | None:
+    def memory_needed(self, spec: DeploymentSpec, model: Path) -> int | None:
         """See EngineDriver."""
-        return GIB + 2 * weights_bytes(model) if self.settings.engine_device == "cpu" else None
+        return sum(infinity_parts(weights_bytes(model)).values()) if self.settings.engine_device == "cpu" else None
 
     def warm_up(self, client: httpx.Client, model_name: str) -> None:
         """See EngineDriver. A reranker refuses embeddings and is asked to rank."""

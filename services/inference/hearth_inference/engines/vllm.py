@@ -8,15 +8,15 @@ from pathlib import Path
 
 import httpx
 from hearth_contracts.deploy import DeploymentSpec
+from hearth_contracts.engine import EngineSettings
+from hearth_fit.facts import FactsUnknown, context_of, read_facts
+from hearth_fit.serving import VLLM_PROCESSES_BYTES, Serving, cpu_parts
 
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines.base import GIB, checked, clean_environment, weights_bytes
 
 _RUNNING = re.compile(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _FEW_CORES = 4
-_RANKS = (1, 8, 16, 32, 64, 128, 256)
-_CPU_PROCESSES_BYTES = 3 * GIB
-"""What its three processes take on a CPU before any weights: measured 2.9 GiB."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,21 @@ class VllmDriver:
 
     def command(self, spec: DeploymentSpec, model: Path, port: int) -> list[str]:
         """See EngineDriver."""
-        settings = self.settings
+        asked = self._settled(spec, model)
         command = [
-            str(settings.engine_python), "-m", "vllm.entrypoints.cli.main", "serve", str(model),
+            str(self.settings.engine_python), "-m", "vllm.entrypoints.cli.main", "serve", str(model),
             "--served-model-name", spec.served_name, spec.model_id,
             "--host", "127.0.0.1", "--port", str(port),
-            "--enable-lora", "--max-loras", str(settings.max_loras), "--max-lora-rank", str(_rank(settings)),
-            "--max-model-len", str(min(settings.max_model_len, context_length(model) or settings.max_model_len)),
-            "--disable-uvicorn-access-log",
+            "--enable-lora", "--disable-uvicorn-access-log",
         ]  # fmt: skip
-        if settings.engine_device == "cpu":
+        if self.settings.engine_device == "cpu" and asked.enforce_eager is None:
             command.append("--enforce-eager")  # torch.compile costs a minute and gains nothing clear there
-        if settings.tool_call_parser:
-            command += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
-        return command
+        if asked.tool_call_parser:
+            command.append("--enable-auto-tool-choice")
+        return command + flags(asked)
+
+    def _settled(self, spec: DeploymentSpec, model: Path) -> EngineSettings:
+        return self.settings.settled(spec.settings, context_of(json.loads((model / "config.json").read_text("utf-8"))))
 
     def environment(self, scratch: Path) -> dict[str, str]:
         """See EngineDriver."""
@@ -55,12 +56,15 @@ class VllmDriver:
             environment["VLLM_CPU_OMP_THREADS_BIND"] = self.settings.cpu_threads or _threads(os.sched_getaffinity(0))
         return environment
 
-    def memory_needed(self, model: Path) -> int | None:
+    def memory_needed(self, spec: DeploymentSpec, model: Path) -> int | None:
         """See EngineDriver. On a GPU vLLM takes nearly all there is, so nothing fits beside it."""
         if self.settings.engine_device != "cpu":
             return None
-        # the weights twice: they may be wider in memory than on disk, and are copied while they load
-        return _CPU_PROCESSES_BYTES + self.settings.cpu_kv_cache_gib * GIB + 2 * weights_bytes(model)
+        cache = self.settings.cpu_kv_cache_gib * GIB
+        try:
+            return sum(cpu_parts(Serving(read_facts(model), self._settled(spec, model)), cache).values())
+        except FactsUnknown:  # the weights twice: they may be wider in memory than on disk
+            return VLLM_PROCESSES_BYTES + cache + 2 * weights_bytes(model)
 
     def warm_up(self, client: httpx.Client, model_name: str) -> None:
         """See EngineDriver."""
@@ -86,16 +90,16 @@ class VllmDriver:
         return int(sum(float(count) for count in _RUNNING.findall(checked(client.get("/metrics")).text)))
 
 
-def context_length(model: Path) -> int | None:
-    """The longest context a model was made for, as its config.json says."""
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    found = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
-    return int(found) if found else None
-
-
-def _rank(settings: InferenceSettings) -> int:
-    """The lowest limit that vLLM knows and that lets the settings' rank in."""
-    return next(rank for rank in _RANKS if rank >= settings.max_lora_rank)
+def flags(asked: EngineSettings) -> list[str]:
+    """The settings as vLLM's command line has them: their names are its flags'."""
+    words: list[str] = []
+    for name, value in asked.model_dump(exclude_none=True).items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return words
 
 
 def _threads(cores: set[int]) -> str:

@@ -1,0 +1,104 @@
+"""The memory and disk that training an adapter takes. Every estimate is in bytes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hearth_contracts.fit import Need, Resource
+
+from hearth_fit.facts import Facts
+from hearth_fit.machine import Machine, Room
+from hearth_fit.weigh import GIB, weigh
+
+TRAINER_PROCESS_BYTES = GIB
+"""torch, transformers, TRL and PEFT before any weights: measured 0.8 GiB."""
+
+SMALL_MODEL_BYTES = 200_000_000
+"""Below it the trainer computes in float32 on a CPU."""
+
+_ADAPTER_WIDTH = 4  # PEFT keeps what is trained in float32
+_OPTIMIZER_WIDTH = 8  # AdamW: two float32 moments a trained number (Loshchilov & Hutter 2019, algorithm 2)
+_QLORA_WIDTH = 4.127 / 8  # NF4 with its constants quantized again (Dettmers et al. 2023, QLoRA, section 3)
+_LAYER_NUMBERS = 17
+"""Numbers kept for the backward pass, a token, a layer and a hidden dimension: 34 bytes in 16 bits (Korthikanti et al.
+2022, Reducing Activation Recomputation, equation 1), less its attention scores, which fused attention never stores."""
+
+_LOGITS_WIDTH = 12  # a token and a word of the vocabulary: logits in float32, their gradient, and the softmax between
+_CHECKPOINTS_KEPT = 2
+_TOKEN_BYTES = 3  # of a row as JSON: four in English text, fewer in others
+_SKEW = 4  # how much longer the longest row of a batch is than the mean
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is to be trained, and how."""
+
+    facts: Facts
+    device: Literal["cpu", "cuda"]
+    rank: int
+    target_modules: tuple[str, ...] | None  # ends of layers' names; None: every linear layer
+    rows_at_once: int  # that go through the model together
+    max_length: int  # tokens
+    dataset_bytes: int
+    dataset_rows: int
+    packing: bool = False
+    load_in_4bit: bool = False
+
+    @property
+    def width(self) -> float:
+        """Bytes a number of the base, as the trainer loads it."""
+        if self.load_in_4bit:
+            return _QLORA_WIDTH
+        return 4.0 if self.device == "cpu" and self.facts.weights_bytes < SMALL_MODEL_BYTES else 2.0
+
+    @property
+    def tokens(self) -> int:
+        """The length of a batch: its longest row, which is not known before the rows are tokenized."""
+        if self.packing:
+            return self.max_length
+        mean = self.dataset_bytes / max(1, self.dataset_rows) / _TOKEN_BYTES
+        return min(self.max_length, max(8, int(mean * _SKEW)))
+
+    def trained(self) -> int:
+        """Numbers in the adapter: rank x (in + out) a layer (Hu et al. 2021, LoRA, section 4.1)."""
+        layers = self.facts.linear
+        if self.target_modules is not None:
+            ends = tuple(f"{name}.weight" for name in self.target_modules)
+            layers = tuple(tensor for tensor in layers if tensor.name.endswith(ends))
+        return self.rank * sum(sum(tensor.shape) for tensor in layers)
+
+    def activation_bytes(self) -> int:
+        """What the forward pass keeps for the backward one, and the logits.
+
+        On a GPU the trainer checkpoints gradients: it keeps each layer's input and one whole layer at a time (Chen et
+        al. 2016, Training Deep Nets with Sublinear Memory Cost).
+        """
+        facts, tokens = self.facts, self.rows_at_once * self.tokens
+        width = 4.0 if self.device == "cpu" and self.width == 4.0 else 2.0
+        layer = tokens * facts.hidden * _LAYER_NUMBERS * width
+        kept = tokens * facts.hidden * width * facts.layers + layer if self.device == "cuda" else layer * facts.layers
+        return int(kept + tokens * facts.vocabulary * _LOGITS_WIDTH)
+
+
+def training_needs(training: Training, machine: Machine, freed: Machine, disk: Room) -> list[Need]:
+    """What training needs; `freed` is given back before it begins, by a training that runs now."""
+    trained = training.trained()
+    parts = {
+        "weights": training.facts.weights_as(training.width),
+        "adapter_and_gradients": 2 * _ADAPTER_WIDTH * trained,
+        "optimizer": _OPTIMIZER_WIDTH * trained,
+        "activations": training.activation_bytes(),
+    }
+    remedy = "use a smaller batch_size, max_length or model, or undeploy something"
+    if training.device == "cuda":
+        card = machine.gpus[0] if machine.gpus else Room(0, 0)
+        gained = freed.gpus[0].free if freed.gpus else 0
+        memory = weigh(Resource.GPU_MEMORY, {"context": GIB, **parts}, card.plus(gained), remedy)
+    else:
+        room = machine.memory.plus(freed.memory.free)
+        memory = weigh(Resource.MEMORY, {"processes": TRAINER_PROCESS_BYTES, **parts}, room, remedy)
+    kept = {
+        "rows": training.dataset_bytes,
+        "checkpoints": _CHECKPOINTS_KEPT * (_ADAPTER_WIDTH + _OPTIMIZER_WIDTH) * trained,
+        "adapter": _ADAPTER_WIDTH * trained,
+    }
+    return [memory, weigh(Resource.DISK, kept, disk, "delete models or old runs, or set HEARTH_HOME to a larger disk")]
