@@ -6,15 +6,19 @@
 `body` gets an `Attempt` and works. It returns: FINISHED. It raises WorkFailed: FAILED with those words. An
 interrupt ends its processes and it raises Interrupted: KILLED. The worker is told to stop: the lease is given
 back, and the job goes on when a worker is there again.
+
+While Redis is away the work goes on, and how it ended is recorded when Redis is back. Work that does not heed its end
+in time is stuck: then the process ends itself, and the reconciler ends the job once nothing of it is left.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import signal
-import socket
 import subprocess
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,8 +28,9 @@ from hearth_contracts.jobs import JobStatus
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from hearth_jobs.config import GUARD_HEARTBEAT_SECONDS, RENEW_SECONDS
+from hearth_jobs.config import GUARD_HEARTBEAT_SECONDS, RENEW_SECONDS, STUCK_SECONDS
 from hearth_jobs.guard import end, guarded
+from hearth_jobs.owners import this_process
 from hearth_jobs.store import ClaimRefused, JobMissing, JobStore, StaleAttempt
 
 log = logging.getLogger(__name__)
@@ -47,13 +52,14 @@ class LeaseLost(Exception):
     """Another attempt holds the job now; nothing more may be written."""
 
 
-def owner_name() -> str:
-    """Who holds a lease: `host:pid` of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+OUT_OF_MEMORY = "most likely for want of memory"
+NO_ROOM = "the disk is full: free some space and begin again"
 
 
 class Attempt:
-    """A claimed job. Its thread renews the lease, feeds the guards of its processes, and listens for interrupts."""
+    """A claimed job. One thread renews the lease and listens for interrupts, another feeds the guards of its processes:
+    a Redis that hangs must not starve them.
+    """
 
     def __init__(self, store: JobStore, job_id: str, number: int, log_path: Path) -> None:
         self.store = store
@@ -65,7 +71,11 @@ class Attempt:
         self._woken = threading.Condition()
         self._children: list[subprocess.Popen[str]] = []
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._keep, name=f"lease-{job_id[:8]}", daemon=True)
+        self._grace = 0.0  # the longest that a process of it was promised, seconds
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(step,), name=f"{name}-{job_id[:8]}", daemon=True)
+            for name, step in (("lease", self._renew), ("guards", self._feed_guards))
+        ]
 
     def report(self, progress: float | None = None, stage: str | None = None, eta_seconds: float | None = None) -> None:
         """Say how far the work is. Lost reports are no harm: Redis being away does not stop the work."""
@@ -89,8 +99,8 @@ class Attempt:
         self.check()
 
     def log(self, line: str) -> None:
-        """Add a line to the job's log."""
-        with self.log_path.open("a", encoding="utf-8") as out:
+        """Add a line to the job's log, where the disk has room for it."""
+        with contextlib.suppress(OSError), self.log_path.open("a", encoding="utf-8") as out:
             out.write(line.rstrip("\n") + "\n")
 
     def lines(
@@ -115,6 +125,7 @@ class Attempt:
             )
             with self._lock:
                 self._children.append(child)
+                self._grace = max(self._grace, grace)
             try:
                 if self._reason is not None:  # it came between the check above and the child's entry in the list
                     child.terminate()
@@ -131,18 +142,20 @@ class Attempt:
                         pipe.close()
         self.check()
         if code != 0:
-            raise WorkFailed(f"the process ended with code {code}: {last_words(self.log_path)}")
+            raise WorkFailed(_why(code, last_words(self.log_path)))
 
-    # -- the thread ------------------------------------------------------------------------------------------
+    # -- the threads -----------------------------------------------------------------------------------------
 
     def __enter__(self) -> "Attempt":
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def stop_worker(self, _signum: int = 0, _frame: FrameType | None = None) -> None:
         """Signal handler: the worker is to stop."""
@@ -160,18 +173,24 @@ class Attempt:
         with self._lock:
             for child in self._children:
                 child.terminate()
+        if not self._over.wait(self._grace + STUCK_SECONDS):
+            log.error("job %s does not heed its end; this process ends with all that it started", self.job_id)
+            os._exit(1)
 
-    def _keep(self) -> None:
+    def _repeat(self, step: Callable[[], None]) -> None:
         while not self._over.wait(RENEW_SECONDS / 2):
-            self._feed_guards()
-            try:
-                if self.store.renew(self.job_id, self.number):
-                    self._end(Interrupted)
-            except StaleAttempt:
+            step()
+
+    def _renew(self) -> None:
+        try:
+            if self.store.renew(self.job_id, self.number):
+                self._end(Interrupted)
+        except StaleAttempt:
+            if not self._over.is_set():
                 log.warning("lost the lease of job %s; ending its processes", self.job_id)
                 self._end(LeaseLost)
-            except (RedisConnectionError, RedisTimeoutError):
-                log.warning("lease of job %s not renewed: Redis is away", self.job_id)
+        except (RedisConnectionError, RedisTimeoutError):
+            log.warning("lease of job %s not renewed: Redis is away", self.job_id)
 
     def _feed_guards(self) -> None:
         """Show each guard that this worker is alive and not hung."""
@@ -189,33 +208,69 @@ class Attempt:
 def with_attempt(store: JobStore, job_id: str, log_path: Path, body: Callable[[Attempt], None]) -> None:
     """Claim the job, run `body`, and record how it ended. Returns quietly when the job is not to be had."""
     try:
-        number = store.claim(job_id, owner_name())
+        number = store.claim(job_id, str(this_process()))
     except (ClaimRefused, JobMissing) as refusal:
         log.info("left alone: %s", refusal)
         return
     with Attempt(store, job_id, number, log_path) as attempt:
         signal.signal(signal.SIGTERM, attempt.stop_worker)
         try:
-            try:
-                body(attempt)
-                attempt.check()
-                store.finish(job_id, number, JobStatus.FINISHED)
-            except Interrupted:
-                store.finish(job_id, number, JobStatus.KILLED)
-            except WorkerStopping:
-                store.release(job_id, number, "waiting: its worker was stopped")
-            except WorkFailed as failure:
-                attempt.log(f"FAILED: {failure}")
-                store.finish(job_id, number, JobStatus.FAILED, str(failure))
-            except (LeaseLost, StaleAttempt):
-                raise
-            except Exception as error:
-                attempt.log(traceback.format_exc())
-                log.exception("job %s failed in a way nobody foresaw", job_id)
-                words = f"unexpected {type(error).__name__}: {error}. This is a bug in Hearth; see the job's log"
-                store.finish(job_id, number, JobStatus.FAILED, words)
+            _record(attempt, *_outcome(attempt, body))
         except (LeaseLost, StaleAttempt) as stale:
             log.warning("attempt %d at job %s is no longer the current one: %s", number, job_id, stale)
+
+
+def _outcome(attempt: Attempt, body: Callable[[Attempt], None]) -> tuple[JobStatus | None, str | None]:
+    """Run `body`: how the job ends, and the words for it; (None, None) when it is to be given back."""
+    try:
+        body(attempt)
+        attempt.check()
+        return JobStatus.FINISHED, None
+    except Interrupted:
+        return JobStatus.KILLED, None
+    except WorkerStopping:
+        return None, None
+    except WorkFailed as failure:
+        attempt.log(f"FAILED: {failure}")
+        return JobStatus.FAILED, str(failure)
+    except (LeaseLost, StaleAttempt):
+        raise
+    except Exception as error:
+        attempt.log(traceback.format_exc())
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return JobStatus.FAILED, f"{NO_ROOM} ({error.filename or attempt.log_path.parent})"
+        log.exception("job %s failed in a way nobody foresaw", attempt.job_id)
+        words = f"unexpected {type(error).__name__}: {error}. This is a bug in Hearth; see the job's log"
+        return JobStatus.FAILED, words
+
+
+def _record(attempt: Attempt, status: JobStatus | None, words: str | None) -> None:
+    """Write how it ended, when Redis is back if it is away: done work must not be begun anew.
+
+    Raises StaleAttempt; LeaseLost when another attempt has begun meanwhile.
+    """
+    store, job_id, number = attempt.store, attempt.job_id, attempt.number
+    while True:
+        try:
+            if status is None:
+                store.release(job_id, number, "waiting: its worker was stopped")
+            else:
+                store.finish(job_id, number, status, words)
+            return
+        except (RedisConnectionError, RedisTimeoutError):
+            log.warning("the end of job %s is not recorded yet: Redis is away", job_id)
+            if status is None:
+                raise  # whoever stops this worker does not wait; the lease ends by itself
+            time.sleep(RENEW_SECONDS)
+
+
+def _why(code: int, words: str) -> str:
+    """Why a process ended, with what to do where that is known."""
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return f"the process was killed (code 137), {OUT_OF_MEMORY}; the last it said: {words}"
+    if os.strerror(errno.ENOSPC) in words:
+        return f"{NO_ROOM}; the last it said: {words}"
+    return f"the process ended with code {code}: {words}"
 
 
 def last_words(path: Path, limit: int = 600) -> str:

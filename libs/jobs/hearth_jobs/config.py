@@ -24,5 +24,8 @@ GUARD_HEARTBEAT_SECONDS = 6.0
 """A guarded process whose worker was silent for so long is stopped. With the guard's three seconds of grace that is
 sooner than the lease ends, so that a retry never meets the process group of the attempt before it."""
 
-MAX_ATTEMPTS = 3
-"""How often work is begun before its worker's deaths count as its own fault."""
+STUCK_SECONDS = 8.0
+"""Work that is to end and was given its processes' grace has so long to notice; then its worker's process ends."""
+
+SILENT_SECONDS = 8.0
+"""A worker's process that shows no life for so long is killed, before its lease ends."""

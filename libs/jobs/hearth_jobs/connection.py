@@ -12,6 +12,7 @@ def connect(settings: RedisSettings) -> Redis:
     return Redis.from_url(
         settings.redis_url.get_secret_value(),
         socket_connect_timeout=2,
+        socket_timeout=3,  # a server that hangs is a server that is away
         health_check_interval=15,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=2),
     )

@@ -37,7 +37,7 @@ _POLL_SECONDS = 0.05
 DEFAULT_GRACE = 10.0
 ORPHAN_GRACE = 3.0
 MARK = "HEARTH_GUARDS"
-"""The variable that names all guards above a process, outermost first, with spaces between."""
+"""The variable that names all guards above a process and who started them, outermost first, with spaces between."""
 
 
 def guarded(
@@ -55,8 +55,23 @@ def guarded(
         arguments.append(f"--heartbeat={heartbeat}")
         options["stdin"] = subprocess.PIPE
     environment = os.environ if options.get("env") is None else options["env"]
-    options["env"] = {**environment, MARK: f"{os.environ.get(MARK, '')} {mark}".strip()}
+    marks = f"{os.environ.get(MARK, '')} {started_by(os.getpid(), started(os.getpid()) or '')} {mark}"
+    options["env"] = {**environment, MARK: marks.strip()}
     return subprocess.Popen([*arguments, "--", *command], **options)
+
+
+def started(pid: int) -> str | None:
+    """When a process was started, in clock ticks since boot; None when there is none, or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in b"ZX" else fields[19].decode()
+
+
+def started_by(pid: int, since: str) -> str:
+    """The mark of all that the process `pid`, itself started at `since`, starts under guards."""
+    return f"by-{pid}-{since}"
 
 
 def end(process: "subprocess.Popen[Any]", grace: float = DEFAULT_GRACE) -> int:

@@ -30,12 +30,14 @@ class StaleAttempt(Exception):
 
 
 @dataclass(frozen=True)
-class Expired:
-    """A running job whose lease has ended."""
+class Held:
+    """A running job, and what is private of it."""
 
     job: Job
     subject: str  # what the job is about: a fine-tune's id, a deployment's name, a model's id
-    owner: str  # who held it: `host:pid`
+    owner: str  # who holds it (see `owners`); '' when it waits for another attempt
+    deaths: int  # how many of its attempts ended with their worker's death
+    lapsed: bool  # its lease has ended
 
 
 def _stamp(moment: datetime) -> str:
@@ -78,17 +80,23 @@ class JobStore:
         """All jobs not yet over, in no order."""
         return self.many([text(i) for i in self.redis.zrange(keys.ACTIVE_JOBS, 0, -1)])
 
-    def expired(self) -> list[Expired]:
-        """The running jobs whose lease has ended, or that were given back and wait for another attempt."""
+    def running(self) -> list[Held]:
+        """The running jobs, those whose lease ended longest ago first."""
         seconds, micros = self.redis.time()
-        ids = [text(i) for i in self.redis.zrangebyscore(keys.ACTIVE_JOBS, 0, seconds * 1000 + micros // 1000)]
+        clock = seconds * 1000 + micros // 1000
         found = []
-        for job_id in ids:
+        for job_id in [text(i) for i in self.redis.zrange(keys.ACTIVE_JOBS, 0, -1)]:
             record = fields_of(self.redis.hgetall(keys.job(job_id)))
             job = self._job(job_id, record)
-            if job.status is JobStatus.RUNNING:
-                found.append(Expired(job, record["subject"], record.get("owner", "")))
+            if job.status is JobStatus.RUNNING:  # else it has ended just now, or is queued
+                lapsed = int(record["lease_until_ms"]) <= clock
+                owner, deaths = record.get("owner", ""), int(record.get("deaths", "0"))
+                found.append(Held(job, record["subject"], owner, deaths, lapsed))
         return found
+
+    def expired(self) -> list[Held]:
+        """Those of them whose lease has ended, or that were given back and wait for another attempt."""
+        return [held for held in self.running() if held.lapsed]
 
     def many(self, ids: Iterable[str]) -> list[Job]:
         """The jobs with these ids, in this order; an id without a job is left out."""
@@ -188,14 +196,21 @@ class JobStore:
         """Give the lease back with the work undone, so that another worker may begin at once."""
         self._put(job_id, attempt, lease="0", fields={"stage": stage})
 
-    def expire(self, job: Job, status: JobStatus | None, words: str) -> JobStatus | None:
-        """End an attempt whose lease ran out: fail the job with `words`, or (None) let it wait for another one.
+    def steady(self, job_id: str, attempt: int) -> None:
+        """The attempt has done well for long: earlier deaths of its workers count no more. Raises StaleAttempt."""
+        self._put(job_id, attempt, fields={"deaths": "0"})
 
-        Returns the terminal status, or RUNNING when it waits; None when the lease is held after all.
+    def expire(self, held: Held, status: JobStatus | None, words: str, *, proven: bool = False) -> JobStatus | None:
+        """End an attempt whose worker is dead: end the job with `words`, or (None) let it wait for another attempt.
+
+        It is dead when its lease has ended, or when it is `proven` that its owner is gone.
+        Returns the terminal status, or RUNNING when it waits; None when it is held after all, or was ended by another.
         """
+        job = held.job
+        verdict = status.value if status else ""
         reply = self._expire(
             keys=self._keys(job.id),
-            args=[job.id, job.attempt, status.value if status else "", _stamp(now()), words],
+            args=[job.id, job.attempt, verdict, _stamp(now()), words, held.owner, "1" if proven else ""],
         )
         if reply is None:
             return None
@@ -213,7 +228,8 @@ class JobStore:
         pairs = [item for pair in (fields or {}).items() for item in pair]
         reply = self._write(keys=self._keys(job_id), args=[job_id, attempt, lease, status, _stamp(now()), *pairs])
         if text(reply[0]) == "stale":
-            raise StaleAttempt(f"job {job_id} is {text(reply[1])} at attempt {text(reply[2])}, not at {attempt}")
+            status, current = text(reply[1]), text(reply[2])
+            raise StaleAttempt(f"job {job_id} is {status} at attempt {current}; attempt {attempt} is over")
         return text(reply[1]) == "1"
 
     @staticmethod

@@ -12,10 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 from hearth_contracts.jobs import Job, JobKind, JobStatus
+from hearth_jobs import owners
 from hearth_jobs.attempt import Attempt, WorkFailed, with_attempt
 from hearth_jobs.store import JobStore
 from redis import Redis
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
+
+from tests.support.servers import free_port, valkey
 
 
 @retry(retry=retry_if_result(lambda held: not held), stop=stop_after_delay(15), wait=wait_fixed(0.02))
@@ -80,6 +83,33 @@ def test_a_process_that_fails_is_quoted(store: JobStore, job: Job, tmp_path: Pat
 
     with_attempt(store, job.id, tmp_path / "log", body)
     assert store.get(job.id).error == "the process ended with code 3: tensor trouble"
+
+
+def test_a_process_that_was_killed_is_said_to_have_wanted_memory(store: JobStore, job: Job, tmp_path: Path) -> None:
+    def body(attempt: Attempt) -> None:
+        list(attempt.lines(python("import os; os.kill(os.getpid(), 9)"), env=os.environ, grace=1))
+
+    with_attempt(store, job.id, tmp_path / "log", body)
+    assert store.get(job.id).status is JobStatus.FAILED
+    assert "was killed (code 137), most likely for want of memory" in str(store.get(job.id).error)
+
+
+def test_a_full_disk_is_called_so(store: JobStore, job: Job, tmp_path: Path) -> None:
+    def body(_: Attempt) -> None:
+        with Path("/dev/full").open("w") as full:  # every write to it says that the disk is full
+            full.write("x")
+
+    with_attempt(store, job.id, tmp_path / "log", body)
+    assert store.get(job.id).status is JobStatus.FAILED
+    assert str(store.get(job.id).error).startswith("the disk is full: free some space")
+
+
+def test_a_process_that_met_a_full_disk_fails_with_the_remedy(store: JobStore, job: Job, tmp_path: Path) -> None:
+    def body(attempt: Attempt) -> None:
+        list(attempt.lines(python("print('x', file=open('/dev/full', 'w'), flush=True)"), env=os.environ, grace=1))
+
+    with_attempt(store, job.id, tmp_path / "log", body)
+    assert str(store.get(job.id).error).startswith("the disk is full: free some space")
 
 
 def test_the_unforeseen_fails_the_job_and_its_log_has_the_details(store: JobStore, job: Job, tmp_path: Path) -> None:
@@ -148,7 +178,7 @@ def test_a_job_that_is_over_is_left_alone(store: JobStore, job: Job, tmp_path: P
     assert store.get(job.id).status is JobStatus.KILLED
 
 
-def test_a_killed_worker_leaves_no_process_and_its_lease_ends(
+def test_a_killed_worker_leaves_no_process_and_is_proven_gone_before_its_lease_ends(
     store: JobStore, job: Job, redis_url: str, tmp_path: Path
 ) -> None:
     code = f"""
@@ -166,5 +196,84 @@ def test_a_killed_worker_leaves_no_process_and_its_lease_ends(
         assert worker.stdout is not None
         pid = int(worker.stdout.readline())
         worker.kill()
-    eventually(lambda: not psutil.pid_exists(pid))
-    eventually(lambda: [found.job.id for found in store.expired()] == [job.id])
+    (held,) = store.running()
+    owner = owners.parse(held.owner)
+    assert owner is not None
+    eventually(lambda: owners.is_gone(owner) is True)
+    assert not psutil.pid_exists(pid)
+    assert not held.lapsed
+
+
+def begin(redis: Redis) -> tuple[JobStore, Job]:
+    store = JobStore(redis)
+    pipe = redis.pipeline(transaction=True)
+    job = store.create(pipe, kind=JobKind.FINETUNE, name="FT_a_b", subject="s")
+    pipe.execute()
+    return store, job
+
+
+def test_a_redis_that_hangs_does_not_starve_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its guard must hear from the worker though the lease cannot be renewed."""
+    monkeypatch.setattr("hearth_jobs.attempt.GUARD_HEARTBEAT_SECONDS", 2.0)
+    with valkey(tmp_path / "valkey") as redis:
+        store, job = begin(redis)
+        server = psutil.Process(redis.info("server")["process_id"])
+
+        def body(attempt: Attempt) -> None:
+            lines = attempt.lines(python("import time; print(1, flush=True); time.sleep(5)"), env=os.environ, grace=1)
+            for _ in lines:
+                server.suspend()
+            server.resume()
+
+        with_attempt(store, job.id, tmp_path / "log", body)
+        assert store.get(job.id).status is JobStatus.FINISHED
+
+
+def test_work_that_ends_while_redis_is_away_is_recorded_once_it_is_back(tmp_path: Path) -> None:
+    port, back = free_port(), threading.Event()
+
+    def server_that_comes_back() -> None:
+        assert back.wait(60)
+        with valkey(tmp_path / "valkey", port):
+            assert over.wait(60)
+
+    over = threading.Event()
+    with valkey(tmp_path / "valkey", port) as redis:
+        store, job = begin(redis)
+        server = psutil.Process(redis.info("server")["process_id"])
+
+        def body(_: Attempt) -> None:
+            server.kill()
+            server.wait()
+            threading.Timer(2, back.set).start()
+
+        helper = threading.Thread(target=server_that_comes_back)
+        helper.start()
+        with_attempt(store, job.id, tmp_path / "log", body)
+        assert store.get(job.id).status is JobStatus.FINISHED
+        over.set()
+        helper.join()
+
+
+def test_work_that_does_not_heed_an_interrupt_ends_with_its_process(
+    store: JobStore, job: Job, redis_url: str, tmp_path: Path
+) -> None:
+    code = f"""
+        import time
+        from pathlib import Path
+        from redis import Redis
+        from hearth_jobs import attempt
+        from hearth_jobs.store import JobStore
+        attempt.STUCK_SECONDS = 0.5
+        def body(_):
+            print("stuck", flush=True)
+            time.sleep(600)
+        attempt.with_attempt(JobStore(Redis.from_url({redis_url!r})), {job.id!r}, Path({str(tmp_path / "log")!r}), body)
+    """
+    with subprocess.Popen(python(code), stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "stuck\n"
+        assert store.interrupt(job.id).status is JobStatus.RUNNING
+        assert worker.wait(15) == 1
+    (left,) = store.running()
+    assert store.expire(left, None, "", proven=True) is JobStatus.KILLED

@@ -44,8 +44,11 @@ def test_only_one_worker_holds_a_job(store: JobStore, job: Job) -> None:
         store.claim(job.id, "second")
 
 
-def test_an_ended_lease_can_be_claimed_and_fences_the_first_holder(store: JobStore, job: Job) -> None:
+def test_an_ended_lease_proves_nothing_until_its_holder_is_buried_and_then_fences_it(store: JobStore, job: Job) -> None:
     first = store.claim(job.id, "first", lease=0)
+    with pytest.raises(ClaimRefused, match="held: first"):
+        store.claim(job.id, "second")
+    store.expire(store.running()[0], None, "waiting")
     second = store.claim(job.id, "second")
     assert (first, second) == (1, 2)
     for write in (
@@ -72,10 +75,11 @@ def test_a_terminal_state_never_changes(store: JobStore, job: Job, end: JobStatu
 
 
 def test_progress_never_goes_back_within_an_attempt_and_starts_anew_in_the_next(store: JobStore, job: Job) -> None:
-    attempt = store.claim(job.id, "me", lease=0)
+    attempt = store.claim(job.id, "me")
     store.report(job.id, attempt, progress=0.75)
     store.report(job.id, attempt, progress=0.5, stage="b")
     assert (store.get(job.id).progress, store.get(job.id).stage) == (0.75, "b")
+    store.release(job.id, attempt, "waiting")
     store.claim(job.id, "me")
     assert store.get(job.id).progress == 0
 
@@ -104,17 +108,38 @@ def test_an_expired_attempt_waits_for_another_or_fails_with_words(store: JobStor
     store.claim(job.id, "me", lease=0)
     (found,) = store.expired()
     assert (found.subject, found.owner) == ("test", "me")
-    assert store.expire(found.job, None, "waiting for another attempt") is JobStatus.RUNNING
+    assert store.expire(found, None, "waiting for another attempt") is JobStatus.RUNNING
     store.claim(job.id, "me", lease=0)
     (found,) = store.expired()
-    assert store.expire(found.job, JobStatus.FAILED, "its worker died 3 times") is JobStatus.FAILED
+    assert store.expire(found, JobStatus.FAILED, "its worker died 3 times") is JobStatus.FAILED
     assert store.get(job.id).error == "its worker died 3 times"
+
+
+def test_deaths_are_counted_and_a_stopped_worker_is_none(store: JobStore, job: Job) -> None:
+    for deaths in range(3):
+        store.release(job.id, store.claim(job.id, "stopped"), "waiting")
+        attempt = store.claim(job.id, "dies", lease=0)
+        (found,) = store.running()
+        assert (found.deaths, found.lapsed, found.owner) == (deaths, True, "dies")
+        store.expire(found, None, "waiting")
+    attempt = store.claim(job.id, "does well")
+    store.steady(job.id, attempt)
+    assert store.running()[0].deaths == 0
+
+
+def test_an_owner_that_is_proven_gone_is_buried_before_its_lease_ends(store: JobStore, job: Job) -> None:
+    store.claim(job.id, "me")
+    (held,) = store.running()
+    assert store.expire(held, None, "waiting") is None
+    assert store.expire(held, None, "waiting", proven=True) is JobStatus.RUNNING
+    assert store.expire(held, None, "waiting", proven=True) is None  # another judge was there first
+    assert store.claim(job.id, "next") == 2
 
 
 def test_a_held_lease_does_not_expire(store: JobStore, job: Job) -> None:
     store.claim(job.id, "me")
     assert store.expired() == []
-    assert store.expire(store.get(job.id), JobStatus.FAILED, "no") is None
+    assert store.expire(store.running()[0], JobStatus.FAILED, "no") is None
 
 
 def test_an_interrupt_before_the_lease_ended_makes_the_expired_job_killed(store: JobStore, job: Job) -> None:
@@ -122,7 +147,7 @@ def test_an_interrupt_before_the_lease_ended_makes_the_expired_job_killed(store:
     store.interrupt(job.id)
     while not (found := store.expired()):
         pass
-    assert store.expire(found[0].job, None, "waiting") is JobStatus.KILLED
+    assert store.expire(found[0], None, "waiting") is JobStatus.KILLED
 
 
 def test_jobs_are_listed_newest_first(store: JobStore) -> None:

@@ -6,10 +6,8 @@ import signal
 import threading
 from types import FrameType
 
-import psutil
 from hearth_contracts.deploy import NodeReport
-from hearth_jobs import keys
-from hearth_jobs.attempt import owner_name
+from hearth_jobs import keys, owners
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect
 from hearth_jobs.deployments import DeploymentStore
@@ -53,7 +51,7 @@ def run(deployment_name: str) -> None:
             deployments=deployments,
             jobs=jobs,
             keeper=keeper,
-            node_id=owner_name(),
+            node_id=str(owners.this_process()),
             served_elsewhere=lambda: served_by(nodes, deployment_name) is not None,
         )
         node = Node(
@@ -100,12 +98,7 @@ def served_by(nodes: NodeRegistry, deployment_name: str) -> str | None:
 
 def _lives(report: NodeReport) -> bool:
     """False for this process, and for a node of this machine whose process is gone, whatever its report says."""
-    host, _, pid = report.node_id.rpartition(":")
-    if report.node_id == owner_name():
+    if report.node_id == str(owners.this_process()):
         return False
-    if host != owner_name().rpartition(":")[0]:
-        return True
-    try:
-        return bool(psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE)  # killed, and not yet reaped
-    except psutil.NoSuchProcess:
-        return False
+    owner = owners.parse(report.node_id)
+    return owner is None or owners.lives(owner) is not False

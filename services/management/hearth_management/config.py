@@ -22,3 +22,6 @@ class ManagementSettings(BaseSettings):
         description="folder under the import directory to take it from, where it is not in the model store",
     )
     max_lora_rank: int = Field(default=64, description="the highest LoRA rank that can be deployed, so trained")
+    max_attempts: int = Field(
+        default=3, ge=1, description="after so many deaths of its worker a job is FAILED; a stopped worker is no death"
+    )

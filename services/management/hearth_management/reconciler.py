@@ -8,15 +8,17 @@ no harm.
 import logging
 import threading
 import time
+from dataclasses import dataclass
 
 from hearth_contracts.deploy import Engine
 from hearth_contracts.errors import HearthError
 from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_contracts.models import ImportRequest
-from hearth_jobs import keys
-from hearth_jobs.config import LEASE_SECONDS, MAX_ATTEMPTS
+from hearth_jobs import keys, owners
+from hearth_jobs.config import LEASE_SECONDS
 from hearth_jobs.deployments import EMBEDDING_DEPLOYMENT, Deployment, lane_for
 from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, TRAINING, Lane, enqueue, waiting
+from hearth_jobs.store import Held
 from hearth_storage.model_store import find_model
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -33,37 +35,73 @@ LANES: dict[JobKind, Lane] = {
     JobKind.FINETUNE: TRAINING,
 }
 WAITS = "waiting for another attempt: its worker died"
+WAITS_FOR_NODE = "waiting for an inference node: the one that served it died"
 
 
-def verdict(job: Job, deployments: list[Deployment]) -> tuple[JobStatus | None, str] | None:
-    """What becomes of a running job whose lease has ended: (terminal status or None to wait, words); None: leave it."""
-    if job.kind is JobKind.DEPLOY:
-        specs = [spec for record in deployments for spec in (record.desired, record.serving) if spec is not None]
-        if any(spec.job_id == job.id for spec in specs):
-            return None  # an inference node takes it up again with the deployment
-        return JobStatus.FINISHED, ""
-    if job.attempt < MAX_ATTEMPTS:
-        return None, WAITS
-    words = f"its worker died {job.attempt} times, most likely for want of memory; the job's log has its last words"
-    return JobStatus.FAILED, words
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of an attempt whose worker is dead."""
+
+    status: JobStatus | None  # how the job ends; None: it waits for another attempt
+    words: str = ""
 
 
-def reconcile_jobs(services: Services, deployments: list[Deployment]) -> None:
+def verdict(held: Held, deployments: list[Deployment], max_attempts: int) -> Verdict:
+    """What becomes of a running job whose worker died once more."""
+    deaths = held.deaths + 1
+    too_often = f"its worker died {deaths} times, most likely for want of memory; the job's log has its last words"
+    if held.job.kind is JobKind.DEPLOY:
+        if held.job.id not in _wanted(deployments):
+            return Verdict(JobStatus.FINISHED)
+        return Verdict(JobStatus.FAILED, too_often) if deaths >= max_attempts else Verdict(None, WAITS_FOR_NODE)
+    return Verdict(JobStatus.FAILED, too_often) if deaths >= max_attempts else Verdict(None, WAITS)
+
+
+def is_dead(held: Held, *, trust_leases: bool) -> bool:
+    """Whether the worker that holds a job, and all that it started, can be judged gone.
+
+    On this machine there is proof, whatever the lease says: a process that was only slow keeps its job. On another the
+    lease must do, which is longer than a guard waits for its worker.
+    """
+    owner = owners.parse(held.owner)
+    gone = owners.is_gone(owner) if owner else None
+    lapsed = held.lapsed and trust_leases
+    if owner and gone is False and lapsed:
+        owners.kill_remains(owner)  # its guards had their time
+        return owners.lives(owner) is False
+    return lapsed if gone is None else gone
+
+
+def reconcile_jobs(services: Services, *, trust_leases: bool = True) -> None:
     """End or re-queue what lost its worker; queue what waits unheard of."""
     queued = {lane.queue: waiting(services.redis, lane) for lane in (DOWNLOADS, TRAINING)}
-    for found in services.jobs.expired():
-        decision = verdict(found.job, deployments)
-        if decision is None:
-            continue
-        released = not found.owner and found.job.kind is not JobKind.DEPLOY
-        outcome = JobStatus.RUNNING if released else services.jobs.expire(found.job, *decision)
-        if outcome is JobStatus.RUNNING:
-            _queue(services, found.job, queued)
-        elif outcome is not None:
-            log.warning("job %s is %s: %s", found.job.id, outcome, decision[1])
-    for job in services.jobs.active():
-        if job.status is JobStatus.CREATED and job.kind in LANES:
+    running = services.jobs.running()
+    deployments = services.deployments.all()  # after the jobs: each of them is older than what is read here
+    for held in running:
+        superseded = held.job.kind is JobKind.DEPLOY and not held.owner and held.job.id not in _wanted(deployments)
+        if superseded or (held.owner and is_dead(held, trust_leases=trust_leases)):
+            _bury(services, held, deployments)
+    unclaimed = [job for job in services.jobs.active() if job.status is JobStatus.CREATED]
+    for job in [*unclaimed, *(held.job for held in services.jobs.running() if not held.owner)]:
+        if job.kind in LANES:
             _queue(services, job, queued)
+
+
+def _wanted(deployments: list[Deployment]) -> set[str]:
+    """The jobs of the versions that are desired or serve."""
+    return {spec.job_id for record in deployments for spec in (record.desired, record.serving) if spec is not None}
+
+
+def _bury(services: Services, held: Held, deployments: list[Deployment]) -> None:
+    decision = verdict(held, deployments, services.settings.max_attempts)
+    outcome = services.jobs.expire(held, decision.status, decision.words, proven=True)
+    if outcome is None:
+        return  # it ended, or another attempt began, meanwhile
+    log.warning("job %s: its worker %s is dead; it is %s now. %s", held.job.id, held.owner, outcome, decision.words)
+    if outcome is JobStatus.FAILED:
+        for spec in (record.desired for record in deployments if record.desired):
+            if spec.job_id == held.job.id:
+                services.deployments.give_up(spec, decision.words)
 
 
 def _queue(services: Services, job: Job, queued: dict[str, set[str]]) -> None:
@@ -114,12 +152,16 @@ def reconcile_embedding(services: Services) -> str:
 
 
 class Reconciler:
-    """The loop, in a thread of its own."""
+    """The loop, in a thread of its own.
 
-    def __init__(self, services: Services) -> None:
+    For `patience` seconds after Redis was away, or may have been, leases are not trusted: they could not be renewed.
+    """
+
+    def __init__(self, services: Services, patience: float = LEASE_SECONDS) -> None:
         self.services = services
+        self.patience = patience
         self._over = threading.Event()
-        self._quiet_until = 0.0
+        self._trust_after = time.monotonic() + patience
         self._obstacle = ""
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
@@ -137,8 +179,7 @@ class Reconciler:
             try:
                 self.once()
             except (RedisConnectionError, RedisTimeoutError) as error:
-                # Leases could not be renewed while Redis was away: let the living renew before judging anybody dead.
-                self._quiet_until = time.monotonic() + LEASE_SECONDS
+                self._trust_after = time.monotonic() + self.patience
                 log.warning("Redis is away, nothing reconciled: %s", error)
             except Exception:
                 log.exception("the reconciler stumbled; it goes on")
@@ -146,10 +187,8 @@ class Reconciler:
 
     def once(self) -> None:
         """One round."""
-        deployments = self.services.deployments.all()
-        if time.monotonic() >= self._quiet_until:
-            reconcile_jobs(self.services, deployments)
-        reconcile_deployments(self.services, deployments)
+        reconcile_jobs(self.services, trust_leases=time.monotonic() >= self._trust_after)
+        reconcile_deployments(self.services, self.services.deployments.all())
         obstacle = reconcile_embedding(self.services)
         if obstacle and obstacle != self._obstacle:
             log.warning("%s", obstacle)  # once, not every second

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from hearth_contracts.base import now
 from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine, NodeReport
 from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_contracts.models import ImportRequest
-from hearth_jobs import keys
-from hearth_jobs.config import MAX_ATTEMPTS, RedisSettings
+from hearth_jobs import keys, owners
+from hearth_jobs.config import RedisSettings
 from hearth_jobs.deployments import EMBEDDING_DEPLOYMENT, LLM_DEPLOYMENT
 from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, Lane, waiting
 from hearth_management import deploy, models
@@ -27,13 +28,14 @@ from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from tests.support.servers import free_port, valkey
 
+MAX_ATTEMPTS = ManagementSettings().max_attempts
 EMBEDDING = ManagementSettings().embedding_model
 EMBEDDING_FOLDER = ManagementSettings().embedding_import
 
 
 @pytest.fixture
 def once(services: Services) -> Callable[[], None]:
-    return Reconciler(services).once
+    return Reconciler(services, patience=0).once
 
 
 def lose_items(services: Services, lane: Lane = DOWNLOADS) -> None:
@@ -95,6 +97,69 @@ def test_a_job_given_back_by_a_stopped_worker_is_queued_however_often(
     assert status(services, job) is JobStatus.RUNNING
 
 
+def this_owner() -> str:
+    return str(owners.this_process())
+
+
+def a_dead_owner() -> str:
+    """A process of this machine that was, and is no more."""
+    return str(replace(owners.this_process(), started="1"))
+
+
+def lapse(services: Services, job: Job | str) -> None:
+    """As when its holder could not renew."""
+    job_id = job if isinstance(job, str) else job.id
+    services.redis.hset(keys.job(job_id), "lease_until_ms", "1")
+    services.redis.zadd(keys.ACTIVE_JOBS, {job_id: 1})
+
+
+def test_a_worker_of_this_machine_that_is_proven_gone_is_replaced_before_its_lease_ends(services: Services) -> None:
+    job = models.add(services, "acme/tiny")
+    lose_items(services)
+    services.jobs.claim(job.id, a_dead_owner())
+    Reconciler(services).once()  # proof needs no patience
+    assert waiting(services.redis, DOWNLOADS) == {job.id}
+    assert services.jobs.claim(job.id, "next") == 2
+
+
+def test_a_worker_of_this_machine_that_lives_keeps_its_job_though_its_lease_ended(
+    services: Services, once: Callable[[], None]
+) -> None:
+    job = models.add(services, "acme/tiny")
+    lose_items(services)
+    attempt = services.jobs.claim(job.id, this_owner())
+    lapse(services, job)
+    once()
+    assert items(services) == 0
+    assert services.jobs.renew(job.id, attempt) is False
+
+
+def test_a_reconciler_that_has_just_begun_does_not_trust_leases(services: Services, once: Callable[[], None]) -> None:
+    """Redis may have come back only now: the living have not renewed yet."""
+    job = models.add(services, "acme/tiny")
+    lose_items(services)
+    attempt = services.jobs.claim(job.id, "elsewhere", lease=0)
+    Reconciler(services).once()
+    assert services.jobs.renew(job.id, attempt, lease=0) is False
+    once()
+    assert waiting(services.redis, DOWNLOADS) == {job.id}
+
+
+def test_two_reconcilers_at_once_count_one_death_and_one_retry(services: Services) -> None:
+    job = models.add(services, "acme/tiny")
+    lose_items(services)
+    services.jobs.claim(job.id, a_dead_owner())
+    threads = [threading.Thread(target=Reconciler(services, patience=0).once) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (held,) = services.jobs.running()
+    assert (held.deaths, held.owner) == (1, "")
+    assert services.jobs.claim(job.id, "next") == 2  # however many items there are, one can claim it
+    services.redis.close()
+
+
 def test_an_interrupted_job_whose_worker_died_is_killed_and_not_tried_again(
     services: Services, once: Callable[[], None]
 ) -> None:
@@ -102,8 +167,7 @@ def test_an_interrupted_job_whose_worker_died_is_killed_and_not_tried_again(
     lose_items(services)
     attempt = services.jobs.claim(job.id, "dies")
     services.jobs.interrupt(job.id)
-    services.redis.hset(keys.job(job.id), "lease_until_ms", "1")
-    services.redis.zadd(keys.ACTIVE_JOBS, {job.id: 1})
+    lapse(services, job)
     once()
     assert (status(services, job), services.jobs.get(job.id).attempt) == (JobStatus.KILLED, attempt)
     assert items(services) == 0
@@ -162,6 +226,7 @@ def test_a_deploy_job_runs_on_while_its_version_serves_and_ends_when_it_is_super
     services.deployments.settle(first)
     once()
     assert status(services, first.job_id) is JobStatus.RUNNING  # an inference node takes it up again
+    assert services.jobs.get(first.job_id).stage.startswith("waiting for an inference node")
     second = desire(services, "acme/other")
     once()
     assert status(services, first.job_id) is JobStatus.RUNNING  # it serves until the second does
@@ -169,6 +234,34 @@ def test_a_deploy_job_runs_on_while_its_version_serves_and_ends_when_it_is_super
     once()
     assert status(services, first.job_id) is JobStatus.FINISHED
     assert status(services, second.job_id) is JobStatus.CREATED
+
+
+def test_a_deployment_whose_node_keeps_dying_is_given_up_with_words_and_can_be_deployed_again(
+    services: Services, once: Callable[[], None]
+) -> None:
+    spec = desire(services)
+    for _ in range(MAX_ATTEMPTS):
+        services.jobs.claim(spec.job_id, a_dead_owner())
+        once()
+    over = services.jobs.get(spec.job_id)
+    assert over.status is JobStatus.FAILED
+    assert over.error is not None
+    assert f"died {MAX_ATTEMPTS} times" in over.error
+    assert deploy.status(services).state is DeploymentState.FAILED
+    again = desire(services)
+    assert again.generation == spec.generation + 1
+    assert status(services, again.job_id) is JobStatus.CREATED
+
+
+def test_a_deploy_job_that_nobody_holds_ends_when_it_is_superseded(
+    services: Services, once: Callable[[], None]
+) -> None:
+    first = desire(services)
+    services.deployments.settle(first)
+    services.jobs.release(first.job_id, services.jobs.claim(first.job_id, "stopped node"), "waiting")
+    services.deployments.settle(desire(services, "acme/other"))
+    once()
+    assert status(services, first.job_id) is JobStatus.FINISHED
 
 
 def test_a_deploy_job_whose_node_died_is_killed_when_it_is_undeployed(

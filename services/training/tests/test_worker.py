@@ -221,7 +221,7 @@ def test_its_worker_killed_the_training_dies_and_goes_on_from_its_checkpoint(pla
 
     # What the reaper in management does once the lease has ended.
     (expired,) = wait_for(place.jobs.expired, 15, lambda: place.told(finetune))
-    assert place.jobs.expire(expired.job, None, "waiting for another attempt") is JobStatus.RUNNING
+    assert place.jobs.expire(expired, None, "waiting for another attempt") is JobStatus.RUNNING
     enqueue(place.redis, TRAINING, finetune.job_id)
     with place.worker():
         job = place.over(finetune)

@@ -1,4 +1,5 @@
--- Begin an attempt at a job, if nobody else holds it.
+-- Begin an attempt at a job, if nobody else holds it. What a dead worker held is free once it is buried (expire.lua):
+-- that its lease ended proves nothing, for Redis may have been away.
 -- KEYS: job, active jobs. ARGV: job id, owner, lease in ms, now as text.
 -- Returns {'claimed', attempt} | {'missing'} | {'over', status} | {'held', owner}
 local status = redis.call('HGET', KEYS[1], 'status')
@@ -6,8 +7,8 @@ if not status then return {'missing'} end
 if status ~= 'CREATED' and status ~= 'RUNNING' then return {'over', status} end
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local until_ms = tonumber(redis.call('HGET', KEYS[1], 'lease_until_ms') or '0')
-if until_ms > now_ms then return {'held', redis.call('HGET', KEYS[1], 'owner')} end
+local owner = redis.call('HGET', KEYS[1], 'owner')
+if owner and owner ~= '' then return {'held', owner} end
 if redis.call('HGET', KEYS[1], 'interrupt') == '1' then
   redis.call('HSET', KEYS[1], 'status', 'KILLED', 'finished_at', ARGV[4], 'stage', 'interrupted', 'owner', '')
   redis.call('ZREM', KEYS[2], ARGV[1])

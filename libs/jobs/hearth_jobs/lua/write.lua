@@ -1,10 +1,12 @@
--- Write to a job as the holder of an attempt: refused when the job is over or another attempt has begun.
+-- Write to a job as the holder of an attempt: refused when the job is over, another attempt has begun, or this one was
+-- given back or buried.
 -- KEYS: job, active jobs. ARGV: job id, attempt, lease in ms ('' keeps it, '0' gives it up), terminal status or '',
 --   now as text, then field, value, ...  Progress never goes back within an attempt.
 -- Returns {'ok', interrupt} | {'stale', status, attempt}
 local status = redis.call('HGET', KEYS[1], 'status')
 local attempt = redis.call('HGET', KEYS[1], 'attempt')
-if status ~= 'RUNNING' or attempt ~= ARGV[2] then return {'stale', status or 'missing', attempt or '0'} end
+local owner = redis.call('HGET', KEYS[1], 'owner') or ''
+if status ~= 'RUNNING' or attempt ~= ARGV[2] or owner == '' then return {'stale', status or 'missing', attempt or '0'} end
 for i = 6, #ARGV, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
   if field == 'progress' then
