@@ -18,6 +18,7 @@ from hearth_contracts.adapters import AdapterManifest
 from hearth_contracts.base import now
 from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine, NodeReport
 from hearth_contracts.jobs import Job
+from hearth_jobs import owners
 from hearth_jobs.deployments import DeploymentStore, lane_for
 from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.queues import enqueue
@@ -117,6 +118,13 @@ class Place:
     def over(self, job: Job, seconds: float = 60) -> Job:
         wait_for(lambda: self.jobs.get(job.id).status.is_over, seconds)
         return self.jobs.get(job.id)
+
+    def bury_the_dead(self) -> None:
+        """What the reconciler does with jobs whose worker is proven gone."""
+        for held in self.jobs.running():
+            owner = owners.parse(held.owner)
+            if owner and wait_for(lambda owner=owner: owners.is_gone(owner), 20):  # type: ignore[misc]
+                self.jobs.expire(held, None, "waiting for an inference node", proven=True)
 
     def requeue(self, name: str, engine: Engine) -> None:
         """What the reconciler does for a deployment nobody serves."""

@@ -132,6 +132,7 @@ def test_a_worker_killed_leaves_no_process_and_another_takes_over(shelf: Place) 
         wait_for(lambda: not shelf.processes(), 20)
     assert shelf.jobs.get(job.id).status is JobStatus.RUNNING
     with shelf.worker(Engine.VLLM, HEARTH_MAX_LORA_RANK="16"):
+        shelf.bury_the_dead()
         shelf.requeue("default", Engine.VLLM)
         wait_for(lambda: shelf.jobs.get(job.id).attempt == 2, 20)
         text_of(complete(shelf.ready(job), "ada-1"))
