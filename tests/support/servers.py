@@ -146,4 +146,6 @@ def running(config: uvicorn.Config) -> Iterator[uvicorn.Server]:
         yield server
     finally:
         server.should_exit = True
+        thread.join(5)
+        server.force_exit = True  # a test that failed may have left a request unanswered
         thread.join()

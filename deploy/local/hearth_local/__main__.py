@@ -1,4 +1,4 @@
-"""`python -m hearth_local up|down|status|logs`: the platform as processes on loopback."""
+"""`python -m hearth_local up|down|status|logs|keys`: the platform as processes on loopback."""
 
 import os
 import signal
@@ -10,11 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hearth_local import keys
 from hearth_local.config import CannotStart
 from hearth_local.platform import Platform
 from hearth_local.text import mib, span
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app.add_typer(keys.app, name="keys")
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -79,7 +79,12 @@ class Config:
     @property
     def url(self) -> str:
         """The public address."""
-        return f"http://127.0.0.1:{self.ports['gateway']}"
+        return f"{'https' if self.tls_cert else 'http'}://127.0.0.1:{self.ports['gateway']}"
+
+    @property
+    def tls_cert(self) -> str | None:
+        """The certificate that the gateway shows, if it serves HTTPS."""
+        return os.environ.get("HEARTH_TLS_CERT")
 
     @property
     def run(self) -> Path:

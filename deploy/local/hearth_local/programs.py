@@ -1,6 +1,7 @@
 """The programs of a platform, in the order they start: how each is run, and when it is ready."""
 
 import json
+import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,6 +57,15 @@ def _answers(port: str) -> Callable[[Context], bool]:
         return httpx.get(url, timeout=3, trust_env=False).status_code == 200
 
     return check
+
+
+def _gateway_answers(context: Context) -> bool:
+    certificate = context.config.tls_cert
+    tls = ssl.create_default_context(cafile=certificate)
+    tls.check_hostname = False  # it is for the public name, and we ask by address
+    tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # this very certificate, whoever signed it
+    url = f"{context.config.url}/health/ready"
+    return httpx.get(url, timeout=3, trust_env=False, verify=tls if certificate else True).status_code == 200
 
 
 def _works(name: str) -> Callable[[Context], bool]:
@@ -147,5 +157,5 @@ PROGRAMS = (
     Program("training", _module("hearth_training"), _works("training"), needs=("training",), stop_seconds=90),
     _node("inference-embedding", "infinity"),
     _node("inference-llm", "vllm"),
-    Program("gateway", _module("hearth_gateway"), _answers("gateway"), port="gateway"),
+    Program("gateway", _module("hearth_gateway"), _gateway_answers, port="gateway"),
 )

@@ -26,6 +26,7 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(allow=("audit",)),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         mark,
     ]

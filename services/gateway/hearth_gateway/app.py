@@ -8,6 +8,7 @@ from hearth_jobs.store import JobStore
 from hearth_telemetry.metrics import CONTENT_TYPE, exposition
 from hearth_web.errors import problem_response
 from redis import Redis
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -16,7 +17,10 @@ from hearth_gateway.config import GatewaySettings
 from hearth_gateway.control import ControlPlane
 from hearth_gateway.docs import Docs, public_prefix
 from hearth_gateway.door import Door
-from hearth_gateway.replies import error_body, send_json
+from hearth_gateway.exposure import may_be_open
+from hearth_gateway.keeper import Keeper
+from hearth_gateway.pages import Pages
+from hearth_gateway.replies import Refused, error_body, send_json
 from hearth_gateway.routing import Router, RouteWatcher
 from hearth_gateway.tokens import TASK_FOR, TokenPlane
 from hearth_gateway.upstream import Upstream
@@ -32,32 +36,38 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings, redis: Redis) -> None:
         self.settings = settings
+        self.redis = redis
         self.router = Router()
-        self.door = Door(may_be_open=True)
-        self.door.learn([])
+        self.door = Door(may_be_open(settings))
+        self.pages = Pages(settings.cors_origins, any_host=settings.allow_open)
         self.watcher = RouteWatcher(redis, DeploymentStore(redis, JobStore(redis)), self.router)
         self.tokens: TokenPlane
         self.control: ControlPlane
+        self.keeper: Keeper
         self.docs: Docs
         self.upstream: Upstream
+        self.http = self.pages.admit(self._http)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] == "http":
-            await self._http(scope, receive, send)
+            await self.http(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         self.upstream = Upstream(self.settings.connect_timeout)
-        self.tokens = TokenPlane(self.router, self.upstream, self.door, self.settings)
+        self.tokens = TokenPlane(self.router, self.upstream, self.door, self.pages, self.settings)
         scope["state"]["tokens"] = self.tokens
-        self.control = ControlPlane(self.settings)
+        self.control = ControlPlane(self.settings, self.door, self.pages)
+        self.keeper = Keeper(self.door, self.control.trail, self.redis)
         self.docs = Docs(self.settings, self.control.http)
         self.watcher.start()
+        await self.keeper.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self.watcher.stop()
+        await self.keeper.stop()
         await self.control.close()
         self.tokens.close()
         self.upstream.close()
@@ -71,18 +81,28 @@ class Gateway:
             await response(scope, receive, send)
             return
         method, rest = scope["method"], path[len(prefix) :].rstrip("/")
+        is_reference_list = prefix == PUBLIC and path.endswith("/")
         if rest in TASK_FOR:  # POSTs to these never come here: see protocol
             await send_json(send, 405, error_body(405, f"{path} takes POST"), [(b"allow", b"POST")])
-        elif rest == "models" and method == "GET" and (prefix == OPENAI or not path.endswith("/")):
-            await self.tokens.list_models(scope, send)
-        elif rest.startswith("models/") and method == "GET":
-            await self.tokens.show_model(rest.removeprefix("models/"), scope, send)
+        elif method == "GET" and (rest.startswith("models/") or (rest == "models" and not is_reference_list)):
+            await self._models(rest, scope, send)
         elif prefix == PUBLIC or rest.partition("/")[0] in CONTROL_ROUTES:
-            request = Request(scope, receive)
-            response = await self.control.forward(rest, request)
+            response = await self.control.forward(rest, Request(scope, receive))
             await response(scope, receive, send)
         else:
             await send_json(send, 404, error_body(404, f"there is no {method} {path}", code="not_found"))
+
+    async def _models(self, rest: str, scope: Scope, send: Send) -> None:
+        """OpenAI's list of models, or one of them."""
+        try:
+            caller = self.control.admit(Headers(scope=scope))
+        except Refused as refused:
+            await send_json(send, refused.status, refused.body, refused.headers)
+            return
+        if rest == "models":
+            await self.tokens.list_models(caller, scope, send)
+        else:
+            await self.tokens.show_model(rest.removeprefix("models/"), caller, scope, send)
 
     async def _page(self, path: str, scope: Scope) -> Response:
         """Everything that is not the API itself."""
@@ -92,11 +112,11 @@ class Gateway:
         if path == "":
             return RedirectResponse(f"{root}/api/docs/", 307)
         if path == "/metrics":
-            return Response(exposition(), media_type=CONTENT_TYPE)
+            return self.control.refusal(Headers(scope=scope)) or Response(exposition(), media_type=CONTENT_TYPE)
         if path == "/health/live":
             return JSONResponse({"status": "ok"})
         if path == "/health/ready":
-            ready = self.router.loaded
+            ready = self.router.loaded and self.door.loaded
             return JSONResponse({"status": "ok" if ready else "waiting for Redis"}, 200 if ready else 503)
         if path == "/api/openapi.json":
             return await self.docs.document(root)

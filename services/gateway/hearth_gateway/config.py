@@ -1,7 +1,18 @@
 """The gateway's settings, from HEARTH_* variables."""
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Several values, in the environment with commas between them."""
 
 
 class GatewaySettings(BaseSettings):
@@ -16,7 +27,18 @@ class GatewaySettings(BaseSettings):
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
         description="path under which a reverse proxy shows Hearth, e.g. /llm; X-Forwarded-Prefix says it as well",
     )
-    allow_open: bool = Field(default=False, description="listen beyond loopback although there are no API keys")
+    allow_open: bool = Field(
+        default=False, description="as long as there are no API keys, whoever can reach it may do everything"
+    )
+    cors_origins: Words = Field(
+        default=(),
+        description="web pages that may use Hearth, e.g. https://chat.example.com; * for all; none by itself",
+    )
+    trusted_proxies: Words = Field(
+        default=(), description="addresses or networks of reverse proxies whose X-Forwarded-* headers are believed"
+    )
+    tls_cert: Path | None = Field(default=None, description="PEM file of the certificate and its chain: serve HTTPS")
+    tls_key: Path | None = Field(default=None, description="PEM file of its private key")
     management_url: str = Field(default="http://127.0.0.1:8081", description="where management answers")
     dataset_url: str = Field(default="http://127.0.0.1:8082", description="where the dataset service answers")
     max_body_bytes: int = Field(default=32 * 2**20, description="the largest body of a completion or embedding")

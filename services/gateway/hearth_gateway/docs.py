@@ -23,7 +23,7 @@ ASSETS = {
 }
 KEPT_SECONDS = 5.0
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")  # nothing that could mean something in a page
-TAGS = ("Models", "Deploy", "Jobs", "Datasets", "Finetuning", "OpenAI-like API")
+TAGS = ("Models", "Deploy", "Jobs", "Datasets", "Finetuning", "Access", "OpenAI-like API")
 
 
 class Docs:

@@ -17,6 +17,7 @@ from hearth_access.key_store import StoredKey
 from hearth_access.secret import LENGTH, NO_DIGEST, key_id_of, matches
 from hearth_contracts.access import Limits, Role
 from hearth_contracts.base import now
+from hearth_web.asker import KEY_HEADER, ROLE_HEADER
 
 from hearth_gateway.ledger import Ledger
 from hearth_gateway.limits import Headers, Meter, Over
@@ -61,6 +62,12 @@ class Caller:
     models: frozenset[str] | None  # the names it may ask; None for all
     ledger: Ledger
     meter: Meter | None  # None: without limits
+
+    @property
+    def headers(self) -> Headers:
+        """How the services behind the gateway are told who asks (`hearth_web.asker`)."""
+        role = (ROLE_HEADER.encode(), self.role.value.encode())
+        return [role] if self.key_id == OPEN else [role, (KEY_HEADER.encode(), self.key_id.encode())]
 
     def may_ask(self, model: str) -> bool:
         """Whether the key is for this model."""

@@ -35,6 +35,8 @@ class Head(NamedTuple):
     route: str  # e.g. chat/completions
     request_id: bytes
     authorization: bytes | None
+    origin: bytes | None  # of the web page that asks
+    host: bytes | None
     length: int | None
     wants_continue: bool
     may_chunk: bool  # HTTP/1.1
@@ -82,6 +84,8 @@ class Exchange:
         self._refused: Refused | None = None
         try:
             plane.enter(self)
+            if plane.door.open:
+                plane.pages.check(head.origin, head.host)
             self._caller = plane.door.admit(head.authorization)
             if head.length is not None and head.length > plane.max_body_bytes:
                 raise too_large(plane.max_body_bytes)
@@ -264,6 +268,7 @@ class Exchange:
         self._started = True
         self._first_at = self._last_at
         headers = [*self._kept, *(self._slot.headers if self._slot is not None else ())]
+        headers += self._plane.pages.headers(self._head.origin)
         if self._chunked:
             if self._head.may_chunk:
                 headers.append((b"transfer-encoding", b"chunked"))
@@ -340,7 +345,8 @@ class Exchange:
         if self._head.wants_continue and not self._is_read:
             self._client.keep_alive = False  # whether the body comes after all, nobody can tell
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(refused.body))]
-        head = self._client.head(refused.status, self._head.request_id, [*headers, *refused.headers])
+        headers += [*refused.headers, *self._plane.pages.headers(self._head.origin)]
+        head = self._client.head(refused.status, self._head.request_id, headers)
         self._client.write(head + refused.body)
         measures.REFUSALS.labels(refused.code or str(refused.status)).inc()
         self._finish(refused.status)

@@ -9,11 +9,13 @@ import logging
 import time
 from secrets import token_hex
 
+from hearth_access.audit_store import AuditStore
 from hearth_access.key_store import KeyStore, StoredKey
 from hearth_access.rate_store import RateStore
 from hearth_access.usage_store import UsageStore
 from redis import Redis
 
+from hearth_gateway.audit import AuditTrail
 from hearth_gateway.door import Door
 
 log = logging.getLogger(__name__)
@@ -27,12 +29,14 @@ UNREAD = object()
 class Keeper:
     """The task. Redis is asked in a thread; the door is touched by the event loop alone."""
 
-    def __init__(self, door: Door, redis: Redis) -> None:
+    def __init__(self, door: Door, trail: AuditTrail, redis: Redis) -> None:
         self.door = door
+        self.trail = trail
         self.gateway_id = token_hex(8)
         self._keys = KeyStore(redis)
         self._rates = RateStore(redis, self.gateway_id)
         self._usage = UsageStore(redis)
+        self._audit = AuditStore(redis)
         self._version: object = UNREAD
         self._task: asyncio.Task[None] | None = None
         self._used_at = 0.0
@@ -61,6 +65,7 @@ class Keeper:
         try:
             await self._take_keys()
             await self._settle()
+            await self._bring_audit()
             if time.monotonic() - self._used_at >= USAGE_SECONDS:
                 self._used_at = time.monotonic()
                 await self._bring_usage()
@@ -98,6 +103,16 @@ class Keeper:
             raise
         for meter, its in zip(meters, left, strict=True):
             meter.settled(its)
+
+    async def _bring_audit(self) -> None:
+        entries = self.trail.take()
+        if not entries:
+            return
+        try:
+            await asyncio.to_thread(self._audit.append, entries)
+        except BaseException:
+            self.trail.put_back(entries)
+            raise
 
     async def _bring_usage(self) -> None:
         while (batch := self.door.ledger.batch()) is not None:

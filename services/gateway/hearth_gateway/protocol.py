@@ -53,6 +53,8 @@ class TokenProtocol(HttpToolsProtocol):
         self.in_head = False
         self.head_bytes = 0
         self._authorization: bytes | None = None
+        self._origin: bytes | None = None
+        self._host: bytes | None = None
         self._request_id: bytes | None = None
         self._length: int | None = None
 
@@ -121,7 +123,7 @@ class TokenProtocol(HttpToolsProtocol):
         self.in_head = True
         self.head_bytes = 0
         self.deadline = self.plane.now() + self.plane.settings.head_timeout
-        self._authorization = self._request_id = self._length = None
+        self._authorization = self._origin = self._host = self._request_id = self._length = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.in_head:
@@ -132,6 +134,10 @@ class TokenProtocol(HttpToolsProtocol):
             self._authorization = value
         elif name == b"content-length":
             self._length = int(value)
+        elif name == b"origin":
+            self._origin = value
+        elif name == b"host":
+            self._host = value
         elif name == b"x-request-id":
             self._request_id = accept_request_id(value.decode("latin-1")).encode()
 
@@ -148,6 +154,8 @@ class TokenProtocol(HttpToolsProtocol):
             route=route,
             request_id=self._request_id or b"%b%016x" % (_PROCESS, next(_numbers)),
             authorization=self._authorization,
+            origin=self._origin,
+            host=self._host,
             length=self._length,
             wants_continue=self.expect_100_continue,
             may_chunk=may_chunk,

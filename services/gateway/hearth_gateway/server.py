@@ -37,7 +37,10 @@ def server_options(settings: GatewaySettings) -> dict[str, Any]:
         "log_config": None,
         "access_log": False,
         "server_header": False,
-        "proxy_headers": False,  # nothing here believes X-Forwarded-For, so nobody can forge it
+        "proxy_headers": bool(settings.trusted_proxies),  # nobody else's X-Forwarded-* are believed
+        "forwarded_allow_ips": list(settings.trusted_proxies),
+        "ssl_certfile": settings.tls_cert,
+        "ssl_keyfile": settings.tls_key,
         "backlog": 4096,
         "timeout_keep_alive": int(settings.keep_alive_timeout),
         "timeout_graceful_shutdown": int(settings.drain_timeout),

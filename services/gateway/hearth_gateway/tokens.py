@@ -11,7 +11,8 @@ from starlette.types import Scope, Send
 
 from hearth_gateway import measures
 from hearth_gateway.config import GatewaySettings
-from hearth_gateway.door import Door
+from hearth_gateway.door import Caller, Door
+from hearth_gateway.pages import Pages
 from hearth_gateway.replies import Refused, error_body, send_json
 from hearth_gateway.routing import Router
 from hearth_gateway.upstream import Upstream
@@ -40,10 +41,11 @@ DOES = {Task.GENERATE: "generates text", Task.EMBED: "embeds text", Task.RERANK:
 class TokenPlane:
     """The routes of TASK_FOR, and OpenAI's list of models. Used by the event loop alone."""
 
-    def __init__(self, router: Router, upstream: Upstream, door: Door, settings: GatewaySettings) -> None:
+    def __init__(self, router: Router, upstream: Upstream, door: Door, pages: Pages, settings: GatewaySettings) -> None:
         self.router = router
         self.upstream = upstream
         self.door = door
+        self.pages = pages
         self.settings = settings
         self.max_body_bytes = settings.max_body_bytes
         self.routes = _paths(settings.root_path)
@@ -118,21 +120,25 @@ class TokenPlane:
         length = self.settings.affinity_bytes
         return self.router.choices(found, bytes(asked.messages or asked.prompt)[:length] if length else b"")
 
-    async def list_models(self, scope: Scope, send: Send) -> None:
-        """OpenAI's list: every name that is answered to right now."""
-        entries = [self._entry(name) for name in sorted(self.router.table.ready)]
+    async def list_models(self, caller: Caller, scope: Scope, send: Send) -> None:
+        """OpenAI's list: every name that is answered to right now, to this caller."""
+        entries = [self._entry(name) for name in self._names(caller)]
         body = json.dumps({"object": "list", "data": entries}).encode()
         await send_json(send, 200, body, [_id_header(_request_id(scope))])
 
-    async def show_model(self, name: str, scope: Scope, send: Send) -> None:
+    async def show_model(self, name: str, caller: Caller, scope: Scope, send: Send) -> None:
         """One entry of that list."""
-        if name not in self.router.table.ready:
-            served = ", ".join(sorted(self.router.table.ready)) or "nothing"
+        names = self._names(caller)
+        if name not in names:
+            served = ", ".join(names) or "nothing"
             message = f"The model `{name}` does not exist. Served now: {served}"
             body, status = error_body(404, message, code="model_not_found", param="model"), 404
         else:
             body, status = json.dumps(self._entry(name)).encode(), 200
         await send_json(send, status, body, [_id_header(_request_id(scope))])
+
+    def _names(self, caller: Caller) -> list[str]:
+        return [name for name in sorted(self.router.table.ready) if caller.may_ask(name)]
 
     def _entry(self, name: str) -> dict[str, Any]:
         route = self.router.table.ready[name]

@@ -53,7 +53,7 @@ def client(port: int) -> Iterator[http.client.HTTPConnection]:
 
 def test_an_upload_reaches_the_service_while_the_client_still_sends(port: int, service: Wire) -> None:
     with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
-        client.sendall(b"POST /api/v1/datasets/upload/?description=a%20b HTTP/1.1\r\nHost: x\r\n")
+        client.sendall(b"POST /api/v1/datasets/upload/?description=a%20b HTTP/1.1\r\nHost: localhost\r\n")
         client.sendall(b"Content-Length: 8\r\n\r\nhalf")
         exchange = service.take()
         assert exchange.request_line == "POST /v1/datasets/upload?description=a%20b HTTP/1.1"
@@ -66,7 +66,7 @@ def test_an_upload_reaches_the_service_while_the_client_still_sends(port: int, s
 
 def test_a_client_that_leaves_in_mid_upload_ends_it_for_the_service(port: int, service: Wire) -> None:
     with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
-        client.sendall(b"POST /api/v1/datasets/upload/ HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nhalf")
+        client.sendall(b"POST /api/v1/datasets/upload/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\nhalf")
         exchange = service.take()
         assert exchange.read(4) == b"half"
     assert exchange.sees_the_end()

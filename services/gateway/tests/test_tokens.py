@@ -150,8 +150,9 @@ def test_routes_stay_while_redis_is_away(place: Place, monkeypatch: pytest.Monke
 
 
 def test_an_address_beyond_loopback_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], redis_url: str
 ) -> None:
+    monkeypatch.setenv("HEARTH_REDIS_URL", redis_url)
     monkeypatch.setenv("HEARTH_GATEWAY_HOST", "0.0.0.0")
     assert main() == 1
     assert "HEARTH_ALLOW_OPEN" in capsys.readouterr().err

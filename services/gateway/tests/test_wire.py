@@ -242,11 +242,11 @@ def test_routes_outlive_the_redis_server_and_are_fresh_again_with_it(
     with closing(client), wire() as first, wire() as second, running(config):
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)) as connection:
             connection.request("POST", CHAT, ASK)
-            reply = connection.getresponse()  # Redis was never there: nobody knows what is served
-            assert (reply.status, error_of(reply.read())["code"]) == (503, "model_loading")
+            reply = connection.getresponse()  # Redis was never there: nobody knows who may ask
+            assert (reply.status, error_of(reply.read())["code"]) == (503, "not_ready")
         with valkey(tmp_path, redis_port) as redis:
             NodeRegistry(redis).report(report_of(first.url))
-            Place.eventually(lambda: "LLM" in gateway.router.table.ready)
+            Place.eventually(lambda: gateway.door.loaded and "LLM" in gateway.router.table.ready)
         assert ask(first) == first.url.encode()
         with valkey(tmp_path, redis_port) as redis:
             NodeRegistry(redis).report(report_of(second.url))

@@ -6,6 +6,7 @@ from hearth_contracts.jobs import Job
 from hearth_contracts.models import ModelEntry
 
 from hearth_management import finetune, models
+from hearth_management.api.access import access_routes
 from hearth_management.api.deploy import deploy_routes
 from hearth_management.api.jobs import job_routes
 from hearth_management.api.models import model_routes
@@ -19,6 +20,7 @@ def routes(services: Services) -> APIRouter:
     router.include_router(deploy_routes(services))
     router.include_router(job_routes(services))
     router.include_router(_finetune(services))
+    router.include_router(access_routes(services))
     return router
 
 
