@@ -1,17 +1,18 @@
 # Hearth's commands. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs test lint format lock clean
+.PHONY: help setup demo up down status logs compose-up compose-down test lint format lock clean
 
 ENVS := $(or $(HEARTH_ENVS),.envs)
 LIGHT := $(ENVS)/platform/bin/python
 DEV := $(ENVS)/dev/bin
 SETUP := python3 deploy/local/setup_envs.py
 ENGINES := training vllm infinity models
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 NOTHING := Nothing is set up here yet; `make up` does that
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make the environments (done by the others as they need them)
 	@$(SETUP) platform $(ENGINES)
@@ -32,6 +33,13 @@ status: ## how each program is
 logs: ## the end of the logs: make logs, make logs P=gateway, make logs P="-f gateway"
 	@test -x $(LIGHT) || { echo '$(NOTHING)'; exit 1; }
 	@$(LIGHT) -m hearth_local logs $(P)
+
+compose-up: ## start it in containers: build what is missing, make .env with new passwords at first
+	@python3 deploy/docker/dotenv.py && mkdir -p imports
+	@DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 $(COMPOSE) up -d
+
+compose-down: ## stop the containers; the volumes stay
+	@$(COMPOSE) down
 
 test: ## every test, the main job on real engines included; make test T=libs for some
 	@$(SETUP) dev clients $(ENGINES)

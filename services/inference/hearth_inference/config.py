@@ -12,6 +12,10 @@ class InferenceSettings(EngineDefaults):
 
     engine: Engine = Field(default=Engine.VLLM, description="the engine this node runs: vllm or infinity")
     engine_python: Path = Field(description="the interpreter of the engine's own environment")
+    engine_host: str = Field(
+        default="127.0.0.1",
+        description="the address that engines listen on, and that the gateway finds them at; they have no password",
+    )
     engine_start_seconds: float = Field(
         default=900, gt=0, description="an engine that does not answer after so many seconds has failed"
     )

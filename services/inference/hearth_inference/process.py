@@ -26,12 +26,14 @@ _TAIL_BYTES = 256 * 1024
 class EngineProcess:
     """An engine from its start to its end. Start it from the thread that lives as long as it should."""
 
-    def __init__(self, driver: EngineDriver, spec: DeploymentSpec, model: Path, *, scratch: Path, log: Path) -> None:
-        """Start it. Raises OSError, ValueError when it cannot be started at all."""
+    def __init__(
+        self, driver: EngineDriver, spec: DeploymentSpec, model: Path, *, host: str, scratch: Path, log: Path
+    ) -> None:
+        """Start it on a free port of `host`. Raises OSError, ValueError when it cannot be started at all."""
         self.driver = driver
         self.spec = spec
-        port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        port = _free_port(host)
+        self.url = f"http://{host}:{port}"
         self.started = time.monotonic()
         self.ready_since: float | None = None
         self.fault = ""
@@ -152,7 +154,7 @@ class EngineProcess:
         return f"{said} (the engine's log: {self.log})"
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,37 @@
+"""The health check of a container that has no HTTP: it asks Redis for the worker's own sign of life."""
+
+import socket
+from datetime import timedelta
+
+import pytest
+from hearth_contracts.base import now
+from hearth_jobs.alive import RECENT, is_alive
+from redis import Redis
+from rq import Queue, Worker
+from rq.utils import utcformat
+
+
+def register(redis: Redis, name: str, beat_ago: timedelta = timedelta(0)) -> None:
+    worker = Worker([Queue("training", connection=redis)], name=name, connection=redis)
+    worker.register_birth()
+    redis.hset(worker.key, "last_heartbeat", utcformat(now() - beat_ago))
+
+
+@pytest.mark.parametrize(
+    ("name", "beat_ago", "alive"),
+    [
+        ("training@{host}-7", timedelta(0), True),
+        ("training@{host}-7", RECENT + timedelta(seconds=5), False),
+        ("training@elsewhere-7", timedelta(0), False),
+        ("downloads@{host}-7", timedelta(0), False),
+    ],
+)
+def test_a_worker_is_alive_that_is_of_this_host_and_name_and_beat_lately(
+    redis: Redis, name: str, beat_ago: timedelta, alive: bool
+) -> None:
+    register(redis, name.format(host=socket.gethostname()), beat_ago)
+    assert is_alive(redis, "training") is alive
+
+
+def test_nobody_is_alive_where_no_worker_has_registered(redis: Redis) -> None:
+    assert not is_alive(redis, "training")
