@@ -5,6 +5,7 @@ ACTIVE_JOBS = "hearth:jobs:active"
 FINETUNES = "hearth:finetunes"
 DEPLOYMENTS = "hearth:deployments"
 NODES = "hearth:nodes"
+TALLIES = "hearth:tallies"
 WAKE = "hearth:wake"
 EMBEDDING_ASKED = "hearth:embedding-asked"
 

@@ -7,6 +7,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from hearth_storage.config import S3Settings
+from hearth_storage.measured import MeasuredPool
 
 DATASETS = "datasets"
 """`<id>/data.jsonl`, then `<id>/metadata.json`, written last; more of it in `datasets.py` beside this file."""
@@ -25,7 +26,7 @@ def connect(settings: S3Settings) -> Minio:
         secret_key=settings.s3_secret_key.get_secret_value() or None,
         secure=settings.s3_secure,
         region=settings.s3_region,
-        http_client=urllib3.PoolManager(
+        http_client=MeasuredPool(
             timeout=urllib3.Timeout(connect=2, read=60),
             maxsize=16,
             retries=urllib3.Retry(total=3, backoff_factor=0.1, status_forcelist=[500, 502, 503, 504]),

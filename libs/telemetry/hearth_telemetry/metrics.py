@@ -22,8 +22,13 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _LIVE = re.compile(r"gauge_live\w*_(\d+)\.db")
 
 
-def exposition() -> bytes:
-    """The metrics of this service, in Prometheus's text format."""
+def exposition(further: CollectorRegistry | None = None) -> bytes:
+    """The metrics of this service and of one `further` registry, in Prometheus's text format."""
+    found = generate_latest(further) if further is not None else b""  # first: looking is counted, too
+    return _own() + found
+
+
+def _own() -> bytes:
     folder = os.environ.get(FOLDER)
     if not folder:
         return generate_latest(REGISTRY)

@@ -1,17 +1,19 @@
 """Build a service's app with everything the services share, and run it."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from hearth_contracts.errors import Problem
 from hearth_telemetry.logs import configure_logging
+from prometheus_client.registry import Collector
 
 from hearth_web.asker import AskerMiddleware
 from hearth_web.errors import install_error_handlers
 from hearth_web.health import Check, health_routes
+from hearth_web.metrics import metrics_routes
 from hearth_web.request_id import RequestIdMiddleware
 from hearth_web.slashes import SlashMiddleware
 
@@ -37,8 +39,11 @@ def build_app(
     checks: Mapping[str, Check],
     unavailable: Mapping[type[Exception], str],
     lifespan: Callable[[FastAPI], Any] | None = None,
+    collectors: Sequence[Collector] = (),
 ) -> FastAPI:
-    """An app without routes of its own.
+    """An app without routes of its own but those of health and metrics.
+
+    `collectors` look at what is when Prometheus asks, beside what the process counts as it goes.
 
     `checks` are what /health/ready asks; `unavailable` maps exceptions of a dependency that is away to the name to
     call it by in the 503. Swagger is the gateway's: services serve only /openapi.json.
@@ -54,6 +59,7 @@ def build_app(
         lifespan=lifespan,
     )
     app.include_router(health_routes(checks))
+    app.include_router(metrics_routes(checks, collectors))
     install_error_handlers(app, unavailable)
     app.add_middleware(SlashMiddleware)
     app.add_middleware(AskerMiddleware)

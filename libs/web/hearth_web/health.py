@@ -22,13 +22,14 @@ def health_routes(checks: Mapping[str, Check]) -> APIRouter:
 
     @router.get("/health/ready")
     def ready() -> JSONResponse:
-        away = [name for name, check in checks.items() if not _answers(name, check)]
+        away = [name for name, check in checks.items() if not answers(name, check)]
         return JSONResponse({"status": "waiting" if away else "ok", "away": away}, 503 if away else 200)
 
     return router
 
 
-def _answers(name: str, check: Check) -> bool:
+def answers(name: str, check: Check) -> bool:
+    """Whether a dependency gives a sign of life."""
     try:
         check()
     except Exception as error:  # whatever a dependency's client raises, the answer is the same: not ready

@@ -12,6 +12,7 @@ from hearth_storage.objects import DATASETS
 from hearth_storage.writer import writing
 from hearth_web.asker import asker
 
+from hearth_dataset import measures
 from hearth_dataset.catalogue import Catalogue
 from hearth_dataset.config import DatasetSettings
 from hearth_dataset.decoding import json_lines
@@ -52,6 +53,7 @@ def ingest(
             owner=asker().key_id,
         )
     )
+    measures.stored(dataset)
     log.info("dataset %s: %d rows, %d bytes, %s", dataset.id, dataset.rows, dataset.bytes, dataset.format)
     return dataset
 
@@ -99,5 +101,6 @@ def _store_rows(catalogue: Catalogue, settings: DatasetSettings, dataset_id: str
 def _refusal(validator: Validator) -> Invalid:
     found = len(validator.faults)
     words = f"at least {MOST_FAULTS} faults; the first are listed" if validator.full else f"{found} faults"
+    measures.refused(validator.bytes, found)
     log.info("refused a file: %d bytes read, %d faults", validator.bytes, found)
     return Invalid(f"the file has {words}; nothing was stored", faults=validator.faults)

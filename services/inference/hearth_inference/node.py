@@ -9,8 +9,10 @@ import httpx
 from hearth_contracts.deploy import DeploymentSpec, DeploymentState, NodeReport
 from hearth_contracts.jobs import JobStatus
 from hearth_fit.machine import memory_room
+from hearth_jobs import tallies
 from hearth_jobs.attempt import WorkFailed
 from hearth_jobs.deployments import Deployment, DeploymentStore
+from hearth_jobs.tallies import Tally
 from hearth_storage.config import HomeSettings
 from hearth_storage.model_store import find_model, snapshot_path
 from minio import Minio
@@ -116,7 +118,8 @@ class Node:
             log_path = self.home.logs / f"engine-{self.name}-beside.log"
         try:
             path = snapshot_path(self.home.models, model)
-            self.coming = EngineProcess(self.driver, spec, path, scratch=scratch, log=log_path)
+            host = self.settings.engine_host
+            self.coming = EngineProcess(self.driver, spec, path, host=host, scratch=scratch, log=log_path)
         except (OSError, ValueError) as error:
             raise WorkFailed(f"the engine for {spec.model_id!r} could not be started: {error}") from error
         self.keeper.watch(self.coming)
@@ -137,6 +140,8 @@ class Node:
         old, self.serving, self.coming = self.serving, self.coming, None
         self.serving.spec = desired
         self.serving.ready_since = time.monotonic()
+        seconds = self.serving.ready_since - self.serving.started
+        tallies.add(self.deployments.redis, self.name, {Tally.LOADS: 1, Tally.LOAD_SECONDS: seconds})
         self._serves(desired)
         self._stopped(old, drain=True)
 
@@ -146,6 +151,7 @@ class Node:
         if not self.deployments.settle(desired):
             return
         self.serving.spec = desired
+        tallies.add(self.deployments.redis, self.name, {Tally.SWAPS: 1})
         self._serves(desired)
         try:
             self.serving.drop_adapters(desired.adapter_ids)
@@ -174,6 +180,7 @@ class Node:
         proven = record is not None and record.serving is not None and record.serving == desired
         if proven and self.failures < self.settings.engine_max_restarts:
             self.failures += 1
+            tallies.add(self.deployments.redis, self.name, {Tally.RESTARTS: 1})
             pause = min(_MAX_BACKOFF_SECONDS, 0.5 * 2.0**self.failures)
             self.not_before = time.monotonic() + pause
             self._stage(desired, f"starting again in {pause:.0f} s, try {self.failures}: {words}", 0.0)

@@ -11,6 +11,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from urllib3.exceptions import HTTPError
 
 from hearth_management.api.routes import routes
+from hearth_management.deploy_metrics import DeployMetrics, scrape_targets
+from hearth_management.job_metrics import JobMetrics
 from hearth_management.reconciler import Reconciler
 from hearth_management.services import Services
 
@@ -35,6 +37,12 @@ def management_app(services: Services) -> FastAPI:
         checks={"redis": services.redis.ping, "s3": check_s3},
         unavailable={RedisConnectionError: "Redis", RedisTimeoutError: "Redis", HTTPError: "the S3 server"},
         lifespan=lifespan,
+        collectors=(JobMetrics(services.jobs), DeployMetrics(services)),
     )
+
+    @app.get("/metrics/targets", include_in_schema=False)
+    def targets() -> list[dict[str, object]]:
+        return scrape_targets(services.nodes.live())
+
     app.include_router(routes(services))
     return app

@@ -37,7 +37,7 @@ class EngineDriver(Protocol):
         ...
 
     def command(self, spec: DeploymentSpec, model: Path, port: int) -> list[str]:
-        """How to start it, listening on loopback. Raises OSError or ValueError when the model cannot be read."""
+        """How to start it, listening where the settings say. Raises OSError, ValueError when a model cannot be read."""
         ...
 
     def environment(self, scratch: Path) -> dict[str, str]:

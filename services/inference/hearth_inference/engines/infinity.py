@@ -23,7 +23,7 @@ class InfinityDriver:
         return [
             str(self.settings.engine_python.with_name("infinity_emb")), "v2",
             "--model-id", str(model), "--served-model-name", spec.served_name,
-            "--host", "127.0.0.1", "--port", str(port), "--url-prefix", "/v1",
+            "--host", self.settings.engine_host, "--port", str(port), "--url-prefix", "/v1",
             "--device", self.settings.engine_device, "--engine", "torch", "--no-bettertransformer",
             "--lengths-via-tokenize",  # or usage would count characters
             "--log-level", "warning",

@@ -32,7 +32,7 @@ class VllmDriver:
         command = [
             str(self.settings.engine_python), "-m", "vllm.entrypoints.cli.main", "serve", str(model),
             "--served-model-name", spec.served_name, spec.model_id,
-            "--host", "127.0.0.1", "--port", str(port),
+            "--host", self.settings.engine_host, "--port", str(port),
             "--enable-lora", "--disable-uvicorn-access-log",
         ]  # fmt: skip
         if self.settings.engine_device == "cpu" and asked.enforce_eager is None:

@@ -1,0 +1,86 @@
+"""Deployments, nodes, workers and queues as Prometheus sees them, from what is recorded; and where the engines are."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from hearth_contracts.deploy import DeploymentState, NodeReport
+from hearth_jobs import tallies
+from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, TRAINING
+from hearth_jobs.tallies import Tally
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.registry import Collector
+from redis import Redis
+from rq import Queue, Worker
+
+from hearth_management.services import Services
+
+LANES = (DOWNLOADS, TRAINING, INFERENCE_LLM, INFERENCE_EMBEDDING)
+
+
+class DeployMetrics(Collector):
+    """What is desired, what answers, and what that took."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    def collect(self) -> Iterator[Metric]:
+        """Look. Raises redis.RedisError."""
+        yield from _replicas(self.services)
+        yield from _tallies(self.services.redis)
+        yield from _lanes(self.services.redis)
+
+
+def _replicas(services: Services) -> Iterator[Metric]:
+    desired = GaugeMetricFamily(
+        "hearth_deployment_desired_replicas", "Engines that are to serve", labels=["deployment"]
+    )
+    ready = GaugeMetricFamily("hearth_deployment_ready_replicas", "Engines that answer requests", labels=["deployment"])
+    adapters = GaugeMetricFamily("hearth_deployment_adapters", "Adapters that are to be served", labels=["deployment"])
+    answering = Counter(node.deployment for node in services.nodes.live() if node.state is DeploymentState.READY)
+    for record in services.deployments.all():
+        wanted = record.desired
+        desired.add_metric([record.name], 0 if wanted is None else 1)
+        adapters.add_metric([record.name], 0 if wanted is None else len(wanted.adapter_ids))
+        ready.add_metric([record.name], answering[record.name])
+    yield from (desired, ready, adapters)
+
+
+def _tallies(redis: Redis) -> Iterator[Metric]:
+    counted = tallies.read(redis)
+    restarts = CounterMetricFamily(
+        "hearth_deployment_restarts", "Engines started again after they died", labels=["deployment"]
+    )
+    swaps = CounterMetricFamily(
+        "hearth_deployment_adapter_swaps", "Changes of adapters in a running engine", labels=["deployment"]
+    )
+    loads = SummaryMetricFamily(
+        "hearth_deployment_load_seconds", "From an engine's start to its first answer", labels=["deployment"]
+    )
+    for name in sorted({deployment for _, deployment in counted}):
+        restarts.add_metric([name], counted.get((Tally.RESTARTS, name), 0))
+        swaps.add_metric([name], counted.get((Tally.SWAPS, name), 0))
+        number, seconds = counted.get((Tally.LOADS, name), 0), counted.get((Tally.LOAD_SECONDS, name), 0)
+        loads.add_metric([name], int(number), seconds)
+    yield from (restarts, swaps, loads)
+
+
+def _lanes(redis: Redis) -> Iterator[Metric]:
+    waiting = GaugeMetricFamily("hearth_queue_items", "Items that wait for a worker", labels=["queue"])
+    workers = GaugeMetricFamily("hearth_workers", "Workers that take items", labels=["queue"])
+    for lane in LANES:
+        queue = Queue(lane.queue, connection=redis)
+        waiting.add_metric([lane.queue], queue.count)
+        workers.add_metric([lane.queue], Worker.count(queue=queue))
+    yield from (waiting, workers)
+
+
+def scrape_targets(nodes: list[NodeReport]) -> list[dict[str, object]]:
+    """The engines that run, as Prometheus's HTTP service discovery reads them; their ports change."""
+    return [
+        {
+            "targets": [node.url.partition("://")[2]],
+            "labels": {"deployment": node.deployment, "engine": node.engine.value},
+        }
+        for node in nodes
+        if node.url
+    ]
