@@ -39,6 +39,7 @@ class Head(NamedTuple):
     host: bytes | None
     length: int | None
     wants_continue: bool
+    wants_upgrade: bool  # to another protocol; then the parser reads no body
     may_chunk: bool  # HTTP/1.1
     keep_alive: bool  # as far as the client is concerned
 
@@ -87,6 +88,8 @@ class Exchange:
             if plane.door.open:
                 plane.pages.check(head.origin, head.host)
             self._caller = plane.door.admit(head.authorization)
+            if head.wants_upgrade:
+                raise Refused(400, "this is plain HTTP/1.1: send no Upgrade header", code="no_upgrade")
             if head.length is not None and head.length > plane.max_body_bytes:
                 raise too_large(plane.max_body_bytes)
         except Refused as refused:
@@ -96,6 +99,11 @@ class Exchange:
     def keep_alive(self) -> bool:
         """Whether the connection may be used again afterwards."""
         return self._head.keep_alive
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has had a part of the answer."""
+        return self._started
 
     # What the client's connection tells
 

@@ -75,16 +75,22 @@ class TokenProtocol(HttpToolsProtocol):
                 exchange.client_left()
 
     def data_received(self, data: bytes) -> None:
-        if self.in_head:
-            self.head_bytes += len(data)
         super().data_received(data)
-        if self.in_head and self.head_bytes > self.plane.settings.max_head_bytes:
-            self._give_up(_HEAD_TOO_LARGE)
+        if self.in_head:
+            self.head_bytes += len(data)  # of a header whose end has not come the parser says nothing
+            if self.head_bytes > self.plane.settings.max_head_bytes and not self.transport.is_closing():
+                self._give_up(_HEAD_TOO_LARGE)
 
     def send_400_response(self, msg: str) -> None:
         """What came is not HTTP. In the middle of an answer nothing can be said any more."""
-        if self.exchange is not None:
+        if self.exchange is not None and self.exchange.has_begun:
             self.cut()
+            return
+        if self.exchange is not None:
+            self.exchange.client_left()
+            self.exchange = None
+        if self.head_bytes > self.plane.settings.max_head_bytes:
+            self._give_up(_HEAD_TOO_LARGE)
         else:
             super().send_400_response(msg)
 
@@ -128,6 +134,9 @@ class TokenProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.in_head:
             return  # a trailer: nothing here reads them
+        self.head_bytes += len(name) + len(value)
+        if self.head_bytes > self.plane.settings.max_head_bytes:
+            raise ValueError("the head is too large")
         super().on_header(name, value)
         name = self.headers[-1][0]
         if name == b"authorization":
@@ -149,6 +158,7 @@ class TokenProtocol(HttpToolsProtocol):
         if route is None:
             super().on_headers_complete()
             return
+        upgrades = self.parser.should_upgrade()
         may_chunk = self.parser.get_http_version() != "1.0"
         head = Head(
             route=route,
@@ -158,8 +168,9 @@ class TokenProtocol(HttpToolsProtocol):
             host=self._host,
             length=self._length,
             wants_continue=self.expect_100_continue,
+            wants_upgrade=upgrades,
             may_chunk=may_chunk,
-            keep_alive=may_chunk and self.parser.should_keep_alive(),
+            keep_alive=may_chunk and not upgrades and self.parser.should_keep_alive(),
         )
         exchange = Exchange(self.plane, self, head)
         self.reading = exchange

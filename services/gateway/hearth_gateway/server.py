@@ -16,7 +16,7 @@ from hearth_gateway.app import Gateway
 from hearth_gateway.config import GatewaySettings
 from hearth_gateway.protocol import TokenProtocol
 
-ACCEPTS_A_TURN = 8
+ACCEPTS_A_TURN = 16
 
 
 def build() -> Gateway:

@@ -16,6 +16,7 @@ from hearth_gateway.replies import Refused
 EVERY_EVENT = b'"stream_options":{"include_usage":true,"continuous_usage_stats":true}'
 USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 KEY = b'"usage"'
+COMPACT = b',"usage":{'
 NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 INDEX = re.compile(rb'"index"\s*:\s*(\d+)')
 WRONG = re.compile(r"\$\.(\w+)")
@@ -102,7 +103,7 @@ def ask_for_usage(body: bytes, asked: Asked) -> bytes:
 class StreamUsage:
     """Reads a stream of events: remembers the newest usage, and passes on what the client asked for."""
 
-    __slots__ = ("_by_choice", "_n", "_newest", "_rest", "_shows_all", "_shows_last", "events")
+    __slots__ = ("_by_choice", "_is_plain", "_n", "_newest", "_rest", "_shows_all", "_shows_last", "events")
 
     def __init__(self, asked: Asked) -> None:
         self._n = max(asked.n or 1, 1)
@@ -110,6 +111,7 @@ class StreamUsage:
         self._shows_last = options.include_usage is True
         self._shows_all = self._shows_last and options.continuous_usage_stats is True
         self._by_choice: dict[int, bytes] | None = {} if asked.has_choices else None
+        self._is_plain = self._by_choice is None  # usage is that of the newest event
         self._newest = b""
         self._rest = b""
         self.events = 0
@@ -140,6 +142,16 @@ class StreamUsage:
 
     def _event(self, event: bytes) -> bytes:
         self.events += 1
+        at = event.rfind(COMPACT)
+        if at >= 0 and self._is_plain and event.endswith(b"}}\n\n") and event.find(b"{", at + len(COMPACT)) < 0:
+            # How vLLM writes nearly every event; the rest of this method says the same for any JSON.
+            self._newest = event[at + len(COMPACT) - 1 : -3]
+            if event.endswith(b'"choices":[]', 0, at):
+                return event if self._shows_last else b""
+            return event if self._shows_all else event[:at] + b"}\n\n"
+        return self._any_event(event)
+
+    def _any_event(self, event: bytes) -> bytes:
         at = event.rfind(KEY)
         while at >= 0:
             found = USAGE.match(event, at)
@@ -150,6 +162,7 @@ class StreamUsage:
             return event
         if NO_CHOICES.search(event) is not None:
             self._by_choice = None  # it sums them up
+            self._is_plain = True
             self._newest = found[1]
             return event if self._shows_last else b""
         if self._by_choice is None:

@@ -113,10 +113,16 @@ def serving(gateway: Gateway, port: int) -> uvicorn.Config:
 
 
 @pytest.fixture
-def place(redis: Redis) -> Iterator[Place]:
+def limits(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Settings that differ from the default; a test gives its own by indirect parametrization."""
+    return getattr(request, "param", {})
+
+
+@pytest.fixture
+def place(redis: Redis, limits: dict[str, Any]) -> Iterator[Place]:
     port, dead = free_port(), free_port()
     away = f"http://127.0.0.1:{dead}"
-    settings = GatewaySettings(management_url=away, dataset_url=away, max_body_bytes=10_000)
+    settings = GatewaySettings(management_url=away, dataset_url=away, **({"max_body_bytes": 10_000} | limits))
     gateway = Gateway(settings, redis)
     with ExitStack() as stack:
 
