@@ -67,10 +67,10 @@ class Gateway:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self.watcher.stop()
-        await self.keeper.stop()
-        await self.control.close()
         self.tokens.close()
         self.upstream.close()
+        await self.keeper.stop()  # after the last request, so that its usage is brought in
+        await self.control.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:

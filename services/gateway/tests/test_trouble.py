@@ -11,7 +11,8 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from hearth_gateway.door import OPEN
+from hearth_access.usage_store import UsageStore
+from hearth_contracts.base import now
 from hearth_gateway.tokens import TokenPlane
 
 from services.gateway.tests.conftest import Place
@@ -54,7 +55,7 @@ class Client:
         self.sock.sendall(data)
 
     def ask(self, body: bytes = ASK, *headers: str, version: str = "1.1") -> None:
-        lines = [f"POST {CHAT} HTTP/{version}", "host: x", f"content-length: {len(body)}", *headers, "", ""]
+        lines = [f"POST {CHAT} HTTP/{version}", "host: localhost", f"content-length: {len(body)}", *headers, "", ""]
         self.send("\r\n".join(lines).encode() + body)
 
     def status(self) -> tuple[int, dict[str, str]]:
@@ -111,12 +112,11 @@ def plane(place: Place) -> TokenPlane:
 
 
 def used(place: Place) -> list[int]:
-    """Requests, prompt and completion tokens that are counted."""
-    counts = [0, 0, 0]
-    for (_, key_id, _), found in place.gateway.door.ledger._counts.items():
-        assert key_id == OPEN
-        counts = [before + more for before, more in zip(counts, found[:3], strict=True)]
-    return counts
+    """Requests, prompt and completion tokens that Redis has counted."""
+    rows = UsageStore(place.redis).read(now().date(), now().date())
+    return [
+        sum(counts) for counts in zip(*((r.requests, r.prompt_tokens, r.completion_tokens) for r in rows), strict=True)
+    ]
 
 
 def is_idle(place: Place) -> bool:
@@ -188,7 +188,7 @@ def test_a_client_that_reads_slowly_holds_the_engine_back(place: Place, engine: 
 
 
 @limited(head_timeout=0.3)
-@pytest.mark.parametrize("sent", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-a: "])
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-a: "])
 def test_a_head_that_does_not_come_ends_the_connection(dial: Dial, sent: bytes) -> None:
     client = dial()
     client.send(sent)
@@ -200,7 +200,7 @@ def test_a_head_that_does_not_come_ends_the_connection(dial: Dial, sent: bytes) 
 @limited(body_timeout=0.3)
 def test_a_body_that_does_not_come_ends_the_connection_though_bytes_trickle_in(place: Place, dial: Dial) -> None:
     client = dial()
-    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
+    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{")
     stop = threading.Event()
 
     def trickle() -> None:
@@ -317,7 +317,7 @@ def test_prompts_that_begin_alike_go_to_one_engine_until_it_has_too_much(place: 
 @pytest.mark.parametrize("path", [CHAT, "/api/v1/jobs/"])
 def test_a_head_too_large_is_a_431(dial: Dial, header: bytes, path: str) -> None:
     client = dial()
-    client.send(b"POST %b HTTP/1.1\r\nhost: x\r\n%b" % (path.encode(), header))
+    client.send(b"POST %b HTTP/1.1\r\nhost: localhost\r\n%b" % (path.encode(), header))
     assert client.status()[0] == 431
     assert client.is_closed()
 
@@ -338,7 +338,9 @@ def test_too_many_requests_at_once_are_a_429_and_the_first_goes_on(engine: Wire,
 @limited(**MUCH)
 def test_bodies_of_all_requests_together_have_a_limit(place: Place, dial: Dial) -> None:
     client = dial()
-    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2000000\r\n\r\n" + b" " * 2_000_000)
+    client.send(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2000000\r\n\r\n" + b" " * 2_000_000
+    )
     status, body = client.answer()
     assert (status, json.loads(body)["error"]["code"]) == (503, "overloaded")
     place.eventually(lambda: is_idle(place))
@@ -381,7 +383,7 @@ def test_after_a_body_too_large_the_connection_goes_on(engine: Wire, dial: Dial)
 )
 def test_what_two_servers_might_read_differently_is_refused(engine: Wire, dial: Dial, head: str) -> None:
     client = dial()
-    client.send(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n".encode() + ASK)
+    client.send(f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n".encode() + ASK)
     assert client.status()[0] == 400
     assert client.is_closed()
     engine.listener.settimeout(0.05)
@@ -399,9 +401,11 @@ def test_no_header_of_a_client_reaches_an_engine(engine: Wire, dial: Dial) -> No
 
 def test_requests_sent_ahead_are_answered_in_order_whoever_answers_them(engine: Wire, dial: Dial) -> None:
     client = dial()
-    get = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n"
-    post = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (CHAT.encode(), len(ASK), ASK)
-    client.send(post + get + post + b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n{" + get)
+    get = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    post = b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (CHAT.encode(), len(ASK), ASK)
+    client.send(
+        post + get + post + b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\n{" + get
+    )
     exchange = engine.take()
     exchange.read_body()
     exchange.reply(b"1")
@@ -417,7 +421,7 @@ def test_requests_sent_ahead_are_answered_in_order_whoever_answers_them(engine: 
 
 def test_a_client_that_waits_to_be_told_is_told_to_go_on_or_is_refused(engine: Wire, dial: Dial) -> None:
     client = dial()
-    head = "POST {} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n"
+    head = "POST {} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n"
     client.send(head.format(CHAT, len(ASK)).encode())
     assert client.status()[0] == 100
     client.send(ASK)
@@ -446,7 +450,7 @@ def test_http_1_0_gets_a_stream_that_ends_with_the_connection(engine: Wire, dial
 
 def test_a_body_in_chunks_passes_with_its_extensions_and_trailers_taken_off(engine: Wire, dial: Dial) -> None:
     client = dial()
-    client.send(f"POST {CHAT}?api-version=1 HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+    client.send(f"POST {CHAT}?api-version=1 HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n".encode())
     for byte in ASK:
         client.send(b"1;a=b\r\n%c\r\n" % byte)
     client.send(b"0\r\nauthorization: Bearer late\r\n\r\n")
@@ -475,7 +479,7 @@ def test_a_token_route_takes_post_alone(place: Place, method: str) -> None:
 @pytest.mark.parametrize("path", ["http://x/v1/chat/completions", "/v1/chat%2Fcompletions", "/v1/chat/%63ompletions/"])
 def test_a_route_is_known_however_it_is_written(engine: Wire, dial: Dial, path: str) -> None:
     client = dial()
-    client.send(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(ASK)}\r\n\r\n".encode() + ASK)
+    client.send(f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(ASK)}\r\n\r\n".encode() + ASK)
     exchange = engine.take()
     assert exchange.request_line == "POST /v1/chat/completions HTTP/1.1"
     exchange.read_body()
