@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs compose-up compose-down test lint format lock clean
+.PHONY: help setup demo up down status logs compose-up compose-down test bench-gateway lint format lock clean
 
 ENVS := $(or $(HEARTH_ENVS),.envs)
 LIGHT := $(ENVS)/platform/bin/python
@@ -44,6 +44,10 @@ compose-down: ## stop the containers; the volumes stay
 test: ## every test, the main job on real engines included; make test T=libs for some
 	@$(SETUP) dev clients $(ENGINES)
 	@$(DEV)/python -m pytest $(T)
+
+bench-gateway: ## the gateway beside nginx, vllm-router and a plain proxy (15 min, needs cc and two cores)
+	@$(SETUP) dev
+	@$(DEV)/python -m tests.bench.gateway
 
 lint: ## ruff and mypy --strict
 	@$(SETUP) dev
