@@ -62,11 +62,21 @@ class DeployStatus(Deployed):
     """What is deployed, how it does, and the job that carries it."""
 
     job: Job
+    engine: EngineSettings = Field(default=EngineSettings(), description="what was asked of the engine")
     state: DeploymentState
     detail: str = Field(default="", description="what is being waited for, or what went wrong")
     serving: Deployed | None = Field(
         default=None, description="what answers requests right now; null when nothing does"
     )
+
+
+class NamedDeployment(Frozen):
+    """A deployment that there can be, and what it does."""
+
+    name: str = Field(description="`default`, `embedding` or `rerank`")
+    task: Task
+    served_name: str = Field(description="what clients call the model, e.g. Compressa-Rerank")
+    status: DeployStatus | None = Field(description="null when nothing is deployed under this name")
 
 
 class DeploymentSpec(Frozen):

@@ -49,6 +49,12 @@ class BadRequest(HearthError):
     status = 400
 
 
+class Forbidden(HearthError):
+    """It is there, but not for the one who asks."""
+
+    status = 403
+
+
 class NotFound(HearthError):
     """There is no such thing."""
 

@@ -38,8 +38,13 @@ def describe(folder: Path) -> tuple[AdapterFile, ...]:
     )
 
 
+def adapter_prefix(adapter_id: str) -> str:
+    """Where an adapter's objects lie."""
+    return f"adapters/{adapter_id}"
+
+
 def _key(adapter_id: str, name: str) -> str:
-    return f"adapters/{adapter_id}/{name}"
+    return f"{adapter_prefix(adapter_id)}/{name}"
 
 
 def store_adapter(client: Minio, folder: Path, manifest: AdapterManifest) -> None:

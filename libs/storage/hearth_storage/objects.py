@@ -53,6 +53,26 @@ def ensure_bucket(client: Minio, bucket: str) -> None:
             raise
 
 
+def object_size(client: Minio, bucket: str, key: str) -> int | None:
+    """The size of an object in bytes, or None when there is none."""
+    try:
+        return client.stat_object(bucket_name=bucket, object_name=key).size
+    except S3Error as error:
+        if error.code in MISSING:
+            return None
+        raise
+
+
+def read_part(client: Minio, bucket: str, key: str, offset: int, length: int) -> bytes:
+    """A part of an object that is there."""
+    reply: Any = client.get_object(bucket_name=bucket, object_name=key, offset=offset, length=length)
+    try:
+        return bytes(reply.read())
+    finally:
+        reply.close()
+        reply.release_conn()
+
+
 def read_object(client: Minio, bucket: str, key: str) -> bytes | None:
     """A small object whole, or None when there is none."""
     try:

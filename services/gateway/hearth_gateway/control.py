@@ -48,7 +48,7 @@ class ControlPlane:
         management = settings.management_url
         self.owners = {
             **dict.fromkeys(("datasets", "files"), settings.dataset_url),
-            **dict.fromkeys(("models", "deploy", "jobs", "finetune", "fine_tuning"), management),
+            **dict.fromkeys(("models", "deploy", "deployments", "jobs", "finetune", "fine_tuning"), management),
             **dict.fromkeys(("keys", "usage", "audit"), management),
         }
         timeout = httpx.Timeout(LONGEST_STEP_SECONDS, connect=settings.connect_timeout, pool=10)

@@ -1,61 +1,122 @@
-"""Deploying the LLM: checks before anything is recorded, and a status that does not lie."""
+"""Deployments: checked before anything is recorded, and with a status that does not lie.
 
-from hearth_contracts.deploy import Deployed, DeploymentState, DeployRequest, DeployStatus, Engine, NodeReport
-from hearth_contracts.errors import Invalid, NotFound
+There is one of each task, by name (`tasks.slots`); the reference's is `default`.
+"""
+
+from hearth_contracts.deploy import (
+    Deployed,
+    DeploymentState,
+    DeployRequest,
+    DeployStatus,
+    Engine,
+    NamedDeployment,
+    NodeReport,
+)
+from hearth_contracts.errors import Fault, Invalid, NotFound
+from hearth_contracts.fit import FitReport
 from hearth_contracts.jobs import Job, JobStatus
-from hearth_contracts.names import is_adapter_id
+from hearth_fit.facts import FactsUnknown
 from hearth_jobs.deployments import LLM_DEPLOYMENT, Deployment
 from hearth_jobs.idempotency import Recorder, no_record
-from hearth_storage.adapters import read_manifest
+from hearth_storage.model_store import StoredModel, snapshot_path
 
-from hearth_management.models import require_base
+from hearth_management.adapters import Base, check_adapter
+from hearth_management.fit import deploy_report, facts_of, require_room
+from hearth_management.models import require_model
 from hearth_management.services import Services
+from hearth_management.tasks import DOES, ENGINES, Slot, slots, task_of
 
-NOTHING = "nothing is deployed; POST /v1/deploy/ deploys a model"
+
+def slot_named(services: Services, name: str) -> Slot:
+    """The deployment of this name. Raises NotFound."""
+    found = slots(services.settings)
+    if name not in found:
+        raise NotFound(f"there is no deployment {name!r}; there are: {', '.join(found)}")
+    return found[name]
 
 
-def deploy(services: Services, request: DeployRequest, record: Recorder = no_record) -> Job:
-    """Ask for a model and its adapters to be served. Raises NotFound, Invalid, with nothing changed."""
-    base = require_base(services, request.model_id)
-    if len(set(request.adapter_ids)) != len(request.adapter_ids):
-        raise Invalid("adapter_ids names an adapter twice")
-    for adapter_id in request.adapter_ids:
-        _check_adapter(services, adapter_id, base.model_id)
+def deploy(services: Services, request: DeployRequest, record: Recorder = no_record, name: str = LLM_DEPLOYMENT) -> Job:
+    """Ask for a model and its adapters to be served. Raises NotFound, Invalid, Conflict, with nothing changed."""
+    slot, model = slot_named(services, name), _checked(services, name, request)
+    require_room(services, model.model_id, deploy_report(services, slot, model, request.engine))
     _, job = services.deployments.desire(
-        LLM_DEPLOYMENT,
-        engine=Engine.VLLM,
-        model_id=base.model_id,
+        slot.name,
+        engine=ENGINES[slot.task],
+        task=slot.task,
+        model_id=model.model_id,
         adapter_ids=request.adapter_ids,
-        served_name=services.settings.llm_name,
+        served_name=slot.served_name,
+        settings=request.engine,
         record=record,
     )
     return job
 
 
-def _check_adapter(services: Services, adapter_id: str, base_id: str) -> None:
-    manifest = read_manifest(services.s3, adapter_id) if is_adapter_id(adapter_id) else None
-    if manifest is None:
-        raise NotFound(f"there is no adapter {adapter_id!r}; GET /v1/models/ lists what there is")
-    if manifest.base_model_id != base_id:
-        raise Invalid(f"adapter {adapter_id!r} was trained on {manifest.base_model_id!r}; it does not fit {base_id!r}")
-    if manifest.rank > services.settings.max_lora_rank:
-        limit = services.settings.max_lora_rank
-        raise Invalid(f"adapter {adapter_id!r} has rank {manifest.rank}; at most {limit} can be deployed")
+def estimate(services: Services, request: DeployRequest, name: str = LLM_DEPLOYMENT) -> FitReport:
+    """What such a deployment would take. Raises what `deploy` raises, but for want of room."""
+    return deploy_report(services, slot_named(services, name), _checked(services, name, request), request.engine)
 
 
-def deployed(services: Services) -> Deployed:
+def _checked(services: Services, name: str, request: DeployRequest) -> StoredModel:
+    """The model, when all that the request names is there and fits together."""
+    slot = slot_named(services, name)
+    model = require_model(services, request.model_id)
+    task = task_of(snapshot_path(services.home.models, model))
+    if task is not slot.task:
+        raise Invalid(
+            f"{model.model_id!r} {DOES[task]}; the deployment {slot.name!r} is for a model that {DOES[slot.task]}"
+        )
+    if ENGINES[slot.task] is Engine.INFINITY:
+        _refuse_for_infinity(request)
+        return model
+    _check_llm(services, model, request)
+    return model
+
+
+def _refuse_for_infinity(request: DeployRequest) -> None:
+    if request.adapter_ids:
+        raise _fault("adapter_ids", "adapters are for models that generate text")
+    if asked := request.engine.model_dump(exclude_none=True):
+        raise _fault("engine", f"{', '.join(asked)}: settings of vLLM, which does not serve this model")
+
+
+def _check_llm(services: Services, model: StoredModel, request: DeployRequest) -> None:
+    try:
+        facts = facts_of(services, model)
+    except FactsUnknown:
+        facts = None
+    length = request.engine.max_model_len
+    if length is not None and facts is not None and facts.context is not None and length > facts.context:
+        raise _fault("engine", f"max_model_len is {length}, and {model.model_id} takes at most {facts.context} tokens")
+    if len(set(request.adapter_ids)) != len(request.adapter_ids):
+        raise _fault("adapter_ids", "an adapter is named twice")
+    base = Base(model.model_id, services.settings.rank_limit(request.engine), facts)
+    for adapter_id in request.adapter_ids:
+        check_adapter(services.s3, adapter_id, base)
+
+
+def _fault(field: str, words: str) -> Invalid:
+    return Invalid(f"{field}: {words}", faults=[Fault(loc=["body", field], msg=words)])
+
+
+def _nothing(name: str) -> NotFound:
+    how = "POST /v1/deploy/" if name == LLM_DEPLOYMENT else f"PUT /v1/deployments/{name}/"
+    return NotFound(f"nothing is deployed; {how} deploys a model")
+
+
+def deployed(services: Services, name: str = LLM_DEPLOYMENT) -> Deployed:
     """What is desired. Raises NotFound."""
-    record = services.deployments.get(LLM_DEPLOYMENT)
+    record = services.deployments.get(name)
     if record is None or record.desired is None:
-        raise NotFound(NOTHING)
+        raise _nothing(name)
     return Deployed(model_id=record.desired.model_id, adapter_ids=record.desired.adapter_ids)
 
 
-def undeploy(services: Services) -> Job:
+def undeploy(services: Services, name: str = LLM_DEPLOYMENT) -> Job:
     """Ask for nothing to be served. Raises NotFound."""
-    spec = services.deployments.undeploy(LLM_DEPLOYMENT)
+    spec = services.deployments.undeploy(slot_named(services, name).name)
     if spec is None:
-        raise NotFound(NOTHING)
+        raise _nothing(name)
     return services.jobs.get(spec.job_id)
 
 
@@ -70,20 +131,36 @@ def interrupt_job(services: Services, job_id: str) -> Job:
     return services.jobs.interrupt(job_id)
 
 
-def status(services: Services) -> DeployStatus:
+def list_all(services: Services) -> list[NamedDeployment]:
+    """Every deployment that there can be, with what it does."""
+    return [named(services, name) for name in slots(services.settings)]
+
+
+def named(services: Services, name: str) -> NamedDeployment:
+    """One deployment. Raises NotFound for a name that none has."""
+    slot = slot_named(services, name)
+    try:
+        now = status(services, name)
+    except NotFound:
+        now = None
+    return NamedDeployment(name=slot.name, task=slot.task, served_name=slot.served_name, status=now)
+
+
+def status(services: Services, name: str = LLM_DEPLOYMENT) -> DeployStatus:
     """What is desired or was last, how it does, and its job. Raises NotFound."""
-    record = services.deployments.get(LLM_DEPLOYMENT)
+    record = services.deployments.get(name)
     if record is None or record.latest is None:
-        raise NotFound(NOTHING)
+        raise _nothing(name)
     spec = record.desired or record.latest
     job = services.jobs.get(spec.job_id)
-    reports = [node for node in services.nodes.live() if node.deployment == LLM_DEPLOYMENT]
+    reports = [node for node in services.nodes.live() if node.deployment == name]
     state, detail = _state(record, job, reports)
     answering = [node for node in reports if node.state is DeploymentState.READY]
     return DeployStatus(
         model_id=spec.model_id,
         adapter_ids=spec.adapter_ids,
         job=job,
+        engine=spec.settings,
         state=state,
         detail=detail,
         serving=Deployed(model_id=answering[0].model_id, adapter_ids=answering[0].adapter_ids) if answering else None,
@@ -97,7 +174,7 @@ def _state(record: Deployment, job: Job, reports: list[NodeReport]) -> tuple[Dep
             return DeploymentState.DRAINING, "undeployed; the engine is being stopped"
         if job.status is JobStatus.FAILED:
             return DeploymentState.FAILED, job.error or record.failure
-        raise NotFound(NOTHING)
+        raise _nothing(record.name)
     failure = f"the last deploy was given up: {record.failure}" if record.failure else ""
     mine = [node for node in reports if node.generation == record.desired.generation]
     if any(node.state is DeploymentState.READY for node in mine):

@@ -19,22 +19,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from hearth_contracts.base import Frozen
+from hearth_fit.weigh import words
 from hearth_storage.model_store import model_folder
-from huggingface_hub import HfApi, ModelCard, snapshot_download
-from huggingface_hub.hf_api import ModelInfo
+from huggingface_hub import ModelCard, snapshot_download
 from pydantic import Field
 
-from hearth_management.large_files import BLOBS, PARTIAL, bring_large_files
+from hearth_management.hub import WANTED, brought, disk_need, is_wanted, look_up
+from hearth_management.large_files import PARTIAL, bring_large_files
 from hearth_management.refusals import Refused, disk_errors, hub_errors
 
-WANTED = (
-    "*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt",
-    "LICENSE*", "NOTICE*", "USE_POLICY*", "README.md",
-)  # fmt: skip
-"""What is downloaded. Never pickled weights (*.bin, *.pt) or Python files: loading those runs code."""
-
 COPY_BYTES = 8 * 2**20
-SPARE_BYTES = 512 * 2**20
 
 
 class Progress(Frozen):
@@ -71,45 +65,21 @@ def say(event: Progress | Fetched | Refusal) -> None:
 
 def download(model_id: str, store: Path) -> Fetched:
     """Download from the hub, going on where an earlier try ended. Raises Refused."""
+    listing = look_up(model_id)
+    total = listing.bytes
+    folder = model_folder(store, model_id)
+    check_room(store, total - min(brought(store, model_id), total), model_id)
     with hub_errors(model_id):
-        info = HfApi().model_info(model_id, files_metadata=True)
-        files = [file for file in info.siblings or [] if _is_wanted(file.rfilename)]
-        if not any(file.rfilename.endswith(".safetensors") for file in files):
-            raise Refused(
-                f"{model_id} has no *.safetensors weights; other formats can run code when they are loaded, "
-                "so they are not taken. Look for a conversion to safetensors on the hub"
-            )
-        total = sum(file.size or 0 for file in files)
-        folder = model_folder(store, model_id)
-
-        def brought() -> int:
-            return min(_folder_bytes(folder / BLOBS) + _folder_bytes(folder / PARTIAL), total)
-
-        check_room(store, total - brought(), model_id)
-        assert info.sha is not None
-        with _reporting(lambda: Progress(done=brought(), total=total)):
-            bring_large_files(model_id, info.sha, files, folder)
-            snapshot_download(model_id, revision=info.sha, cache_dir=store, allow_patterns=list(WANTED))
+        with _reporting(lambda: Progress(done=min(brought(store, model_id), total), total=total)):
+            bring_large_files(model_id, listing.revision, listing.files, folder)
+            snapshot_download(model_id, revision=listing.revision, cache_dir=store, allow_patterns=list(WANTED))
         shutil.rmtree(folder / PARTIAL)
-    return Fetched(revision=info.sha, size_bytes=total, license=_license_of(info))
-
-
-def _is_wanted(name: str) -> bool:
-    return any(Path(name).match(pattern) for pattern in WANTED)
-
-
-def _license_of(info: ModelInfo) -> str | None:
-    if info.card_data is None or info.card_data.license is None:
-        return None
-    given = info.card_data.license
-    if given == "other" and info.card_data.get("license_name"):
-        return str(info.card_data.get("license_name"))
-    return given if isinstance(given, str) else ", ".join(given)
+    return Fetched(revision=listing.revision, size_bytes=total, license=listing.license)
 
 
 def import_folder(model_id: str, store: Path, folder: Path) -> Fetched:
     """Copy a folder into the store. The revision is the hash of its files' names and contents. Raises Refused."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and _is_wanted(path.name))
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and is_wanted(path.name))
     total = sum(path.stat().st_size for path in files)
     check_room(store, total, model_id)
     target = model_folder(store, model_id)
@@ -148,23 +118,12 @@ def _license_in(folder: Path) -> str | None:
     return None
 
 
-def check_room(store: Path, needed: int, model_id: str) -> None:
-    """Refuse what the disk has no room for, with the numbers."""
+def check_room(store: Path, files_bytes: int, model_id: str) -> None:
+    """Refuse what the disk has no room for, with the numbers. Raises Refused."""
     store.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(store).free
-    if needed + SPARE_BYTES > free:
-        raise Refused(
-            f"{model_id} needs {needed / 2**30:.1f} GiB and {SPARE_BYTES / 2**30:.1f} GiB to spare, but {store} has "
-            f"{free / 2**30:.1f} GiB free: delete models, or set HEARTH_HOME to a larger disk"
-        )
-
-
-def _folder_bytes(folder: Path) -> int:
-    total = 0
-    for path in folder.glob("*"):
-        with contextlib.suppress(FileNotFoundError):  # a partial file is renamed when it is whole
-            total += path.stat().st_size
-    return total
+    need = disk_need(store, files_bytes)
+    if not need.fits:
+        raise Refused(f"{model_id} does not fit: {words(need)}")
 
 
 @contextmanager

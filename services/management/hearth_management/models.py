@@ -1,22 +1,32 @@
 """Models: what there is, adding more, taking some away."""
 
 import json
-from pathlib import Path
+import logging
 
+from hearth_contracts.deploy import Task
 from hearth_contracts.errors import Conflict, Invalid, NotFound
+from hearth_contracts.fit import FitReport
 from hearth_contracts.jobs import Job, JobKind
 from hearth_contracts.models import ImportRequest, ModelEntry
 from hearth_contracts.names import is_adapter_id, is_model_id
+from hearth_fit.weigh import report
 from hearth_jobs import keys
 from hearth_jobs.idempotency import Recorder, no_record
 from hearth_jobs.queues import DOWNLOADS, enqueue
 from hearth_storage.adapters import delete_adapter, list_manifests, read_manifest
 from hearth_storage.model_store import StoredModel, delete_model, find_model, list_models, model_folder, snapshot_path
+from huggingface_hub import constants
 from redis.client import Pipeline
 
+from hearth_management.fit import download_report, require_room
+from hearth_management.hub import Listing, look_up
+from hearth_management.refusals import Refused
 from hearth_management.services import Services
+from hearth_management.tasks import task_of
 
-GENERATIVE = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+log = logging.getLogger(__name__)
+
+ADDED_FROM = "POST /v1/models/add/"
 
 
 def entries(services: Services) -> list[ModelEntry]:
@@ -48,41 +58,72 @@ def entries(services: Services) -> list[ModelEntry]:
 def finetunable(services: Services) -> list[ModelEntry]:
     """The base models that generate text, and so can be trained and deployed as LLM."""
     store = services.home.models
-    generative = {model.model_id for model in list_models(store) if is_generative(snapshot_path(store, model))}
+    generative = {model.model_id for model in list_models(store) if _generates(services, model)}
     return [entry for entry in entries(services) if entry.model_id in generative]
 
 
-def is_generative(folder: Path) -> bool:
-    """Whether a model's config.json names an architecture that generates text."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return any(name.endswith(GENERATIVE) for name in config.get("architectures") or [])
+def _generates(services: Services, model: StoredModel) -> bool:
+    return task_of(snapshot_path(services.home.models, model)) is Task.GENERATE
 
 
-def require_base(services: Services, model_id: str) -> StoredModel:
-    """A base model that generates text. Raises NotFound or Invalid, saying what there is."""
+def require_model(services: Services, model_id: str) -> StoredModel:
+    """A base model. Raises NotFound, saying what there is."""
     model = find_model(services.home.models, model_id)
     if model is None:
         there = ", ".join(found.model_id for found in list_models(services.home.models)) or "none"
-        raise NotFound(f"there is no base model {model_id!r}; there are: {there}. Add one with POST /v1/models/add/")
-    if not is_generative(snapshot_path(services.home.models, model)):
-        raise Invalid(f"{model_id!r} does not generate text, so it can neither be fine-tuned nor deployed as LLM")
+        raise NotFound(f"there is no base model {model_id!r}; there are: {there}. Add one with {ADDED_FROM}")
+    return model
+
+
+def require_base(services: Services, model_id: str) -> StoredModel:
+    """A base model that can be fine-tuned. Raises NotFound or Invalid."""
+    model = require_model(services, model_id)
+    if not _generates(services, model):
+        raise Invalid(f"{model_id!r} does not generate text, so it cannot be fine-tuned")
     return model
 
 
 def add(services: Services, model_id: str, record: Recorder = no_record) -> Job:
-    """Begin a download from the hub. Raises Invalid, Conflict."""
+    """Begin a download from the hub. Raises Invalid, NotFound, Forbidden, Conflict.
+
+    A hub that does not answer within `hub_seconds` is asked by the job, whose `error` then tells.
+    """
+    _refuse_twice(services, _well_formed(model_id))
+    listing = _listing(services, model_id)
+    if listing is not None:
+        require_room(services, model_id, download_report(services, listing))
+    return _begin(services, JobKind.DOWNLOAD, f"DOWNLOAD_{model_id}", {"model_id": model_id}, record)
+
+
+def estimate(services: Services, model_id: str) -> FitReport:
+    """What such a download would take. Raises what `add` raises, but for want of room."""
+    _refuse_twice(services, _well_formed(model_id))
+    listing = _listing(services, model_id)
+    return (
+        report([], [f"{constants.ENDPOINT} does not answer"]) if listing is None else download_report(services, listing)
+    )
+
+
+def _well_formed(model_id: str) -> str:
     if not is_model_id(model_id):
         raise Invalid(f"{model_id!r} is not a model id: it is written `name` or `organisation/name`, as on the hub")
-    return _begin(services, JobKind.DOWNLOAD, f"DOWNLOAD_{model_id}", {"model_id": model_id}, record)
+    return model_id
+
+
+def _listing(services: Services, model_id: str) -> Listing | None:
+    """What the hub says, or None when it says nothing just now."""
+    try:
+        return look_up(model_id, services.settings.hub_seconds)
+    except Refused as refusal:
+        if refusal.kind is None:
+            log.info("added without the hub's word: %s", refusal)
+            return None
+        raise refusal.kind(str(refusal)) from refusal
 
 
 def add_from_folder(services: Services, request: ImportRequest, record: Recorder = no_record) -> Job:
     """Begin an import from the import directory. Raises Invalid, NotFound, Conflict."""
-    if not is_model_id(request.model_id):
-        raise Invalid(f"{request.model_id!r} is not a model id: it is written `name` or `organisation/name`")
+    _well_formed(request.model_id)
     folders = {path.name: path for path in services.home.imports.glob("[!.]*") if path.is_dir()}
     folder = folders.get(request.folder)  # a look-up by name: no path is made of what the user sent
     if folder is None:

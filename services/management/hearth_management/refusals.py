@@ -4,6 +4,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
+from hearth_contracts.errors import Conflict, Forbidden, HearthError, NotFound
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -14,7 +15,14 @@ from huggingface_hub.errors import (
 
 
 class Refused(Exception):
-    """The model cannot be had; the message says why and what to do."""
+    """The model cannot be had; the message says why and what to do.
+
+    `kind` is the error that it is to a client who asks for the model; None where asking again later may help.
+    """
+
+    def __init__(self, message: str, kind: type[HearthError] | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @contextlib.contextmanager
@@ -41,21 +49,26 @@ def hub_errors(model_id: str) -> Iterator[None]:
         raise
     except GatedRepoError as error:
         raise Refused(
-            f"{model_id} is gated: accept its licence on {where}/{model_id} and set HF_TOKEN to a token of that account"
+            f"{model_id} is gated: accept its licence on {where}/{model_id} and set HF_TOKEN to that account's token",
+            Forbidden,
         ) from error
     except RepositoryNotFoundError as error:
         raise Refused(
-            f"{where} knows no model {model_id}, or it is private: check the id, or set HF_TOKEN to one that may"
+            f"{where} knows no model {model_id}, or it is private: check the id, or set HF_TOKEN to one that may",
+            NotFound,
         ) from error
     except OfflineModeIsEnabled as error:
         raise Refused(
             "HF_HUB_OFFLINE is set, so nothing is downloaded: unset it, or put the model's folder under "
-            "HEARTH_HOME/imports and POST /v1/models/import/"
+            "HEARTH_HOME/imports and POST /v1/models/import/",
+            Conflict,
         ) from error
     except HfHubHTTPError as error:
         code = error.response.status_code
         if code in (401, 403):
-            raise Refused(f"{where} refuses the token for {model_id} ({code}): set HF_TOKEN to a valid one") from error
+            raise Refused(
+                f"{where} refuses the token for {model_id} ({code}): set HF_TOKEN to a valid one", Forbidden
+            ) from error
         raise Refused(f"{where} answered {code} for {model_id}; try again later") from error
     except Exception as error:
         # The hub's HTTP client has its own family of connection errors; the system's error is what they come from.

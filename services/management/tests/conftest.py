@@ -1,5 +1,8 @@
 """Management on real servers: an empty Redis, an empty S3, a home of its own, and models that are there."""
 
+import json
+import math
+import struct
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -18,8 +21,53 @@ from hearth_storage.adapters import describe, store_adapter
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.model_store import StoredModel, model_folder, record_model
 from hearth_storage.objects import DATASETS
+from huggingface_hub import constants
 from minio import Minio
 from pydantic import SecretStr
+
+from tests.support.servers import free_port
+
+SMALL: dict[str, Any] = {
+    "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 32, "vocab_size": 100,
+    "max_position_embeddings": 256,
+}  # fmt: skip
+"""The config of a model so small that it fits anywhere; `BASE_SHAPES` are its weights."""
+
+BASE_SHAPES: dict[str, tuple[int, ...]] = {
+    "model.embed_tokens.weight": (100, 16),
+    "model.layers.0.self_attn.q_proj.weight": (24, 16),
+}
+
+
+def safetensors(shapes: dict[str, tuple[int, ...]]) -> bytes:
+    """A safetensors file with zeros in these shapes."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+    body = json.dumps(header).encode()
+    return struct.pack("<Q", len(body)) + body + bytes(end)
+
+
+def lora(module: str, rank: int, inside: int = 16, out: int = 24) -> dict[str, tuple[int, ...]]:
+    """The shapes of a LoRA adapter for one layer, as PEFT names them."""
+    layer = f"base_model.model.model.layers.0.self_attn.{module}"
+    return {f"{layer}.lora_A.weight": (rank, inside), f"{layer}.lora_B.weight": (out, rank)}
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reaches a hub but one of its own: nobody listens here."""
+    use_hub(monkeypatch, f"http://127.0.0.1:{free_port()}")
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """What HF_ENDPOINT does when a process starts."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    )
 
 
 @pytest.fixture
@@ -38,11 +86,18 @@ def services(home: HomeSettings, redis_url: str, s3: Minio, s3_settings: S3Setti
 def put_model(home: HomeSettings) -> Callable[..., None]:
     """Make a base model exist."""
 
-    def put(model_id: str, architecture: str = "LlamaForCausalLM") -> None:
+    def put(
+        model_id: str,
+        architecture: str = "LlamaForCausalLM",
+        shapes: dict[str, tuple[int, ...]] | None = None,
+        **config: Any,
+    ) -> None:
         folder = model_folder(home.models, model_id)
         snapshot = folder / "snapshots" / "abc"
         snapshot.mkdir(parents=True)
-        (snapshot / "config.json").write_text(f'{{"architectures": ["{architecture}"]}}')
+        (snapshot / "config.json").write_text(json.dumps({"architectures": [architecture], **config}))
+        if shapes:
+            (snapshot / "model.safetensors").write_bytes(safetensors(shapes))
         stored = StoredModel(model_id=model_id, revision="abc", size_bytes=7, license="mit", created_at=now())
         record_model(home.models, stored)
 
@@ -53,10 +108,10 @@ def put_model(home: HomeSettings) -> Callable[..., None]:
 def put_adapter(s3: Minio, tmp_path: Path) -> Callable[..., None]:
     """Make an adapter exist."""
 
-    def put(adapter_id: str, base_id: str, rank: int = 8) -> None:
+    def put(adapter_id: str, base_id: str, rank: int = 8, shapes: dict[str, tuple[int, ...]] | None = None) -> None:
         folder = tmp_path / adapter_id
         folder.mkdir()
-        (folder / "adapter_model.safetensors").write_bytes(b"weights")
+        (folder / "adapter_model.safetensors").write_bytes(safetensors(shapes or lora("q_proj", rank)))
         manifest = AdapterManifest(
             adapter_id=adapter_id,
             base_model_id=base_id,

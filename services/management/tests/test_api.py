@@ -216,7 +216,7 @@ def test_what_cannot_be_deployed_is_refused_and_changes_nothing(
     refused(ask(client, ADAPTER, model_id="acme/other"), 422, BASE, "acme/other")
     refused(ask(client, "too-wide"), 422, "128", "64")
     refused(ask(client, ADAPTER, ADAPTER), 422, "twice")
-    refused(ask(client, model_id="acme/bert"), 422, "does not generate text")
+    refused(ask(client, model_id="acme/bert"), 422, "embeds text")
     refused(client.post("/v1/deploy", json={"model_id": BASE, "adapters": []}), 422)
     refused(client.post("/v1/deploy", content=b"{"), 422)
     assert (services.deployments.all(), services.jobs.all()) == ([], [])

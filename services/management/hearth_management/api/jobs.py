@@ -14,6 +14,7 @@ from hearth_jobs.listing import CursorUnknown, Wanted, list_jobs
 from hearth_jobs.store import JobMissing
 
 from hearth_management import deploy
+from hearth_management.api.answers import problems
 from hearth_management.logs import follow, tail
 from hearth_management.services import Services
 
@@ -51,7 +52,7 @@ def job_routes(services: Services) -> APIRouter:
             pass
         raise NotFound(f"there is no job {job_id!r}; GET /v1/jobs/ lists what there is")
 
-    @router.get("", summary="Get all jobs with statuses, newest first", responses=_LIST_ANSWERS)
+    @router.get("", summary="Get all jobs with statuses, newest first", responses=_LIST_ANSWERS | problems(422))
     def list_all(
         request: Request,
         response: Response,
@@ -72,11 +73,11 @@ def job_routes(services: Services) -> APIRouter:
             response.headers["Link"] = f'<?{urlencode([*kept, ("cursor", page.next)])}>; rel="next"'
         return page.jobs
 
-    @router.get("/{job_id}/status", summary="Get last status for the job")
+    @router.get("/{job_id}/status", summary="Get last status for the job", responses=problems(404))
     def status(job_id: str) -> Job:
         return known(job_id)
 
-    @router.post("/{job_id}/interrupt", summary="Interrupt the job")
+    @router.post("/{job_id}/interrupt", summary="Interrupt the job", responses=problems(404))
     def interrupt(job_id: str) -> Job:
         return deploy.interrupt_job(services, known(job_id).id)
 
@@ -84,7 +85,7 @@ def job_routes(services: Services) -> APIRouter:
         "/{job_id}/logs",
         summary="The end of the job's log, or its lines as they come",
         response_class=Response,
-        responses=_LOG_ANSWERS,
+        responses=_LOG_ANSWERS | problems(404, 422),
     )
     def logs(
         job_id: str,

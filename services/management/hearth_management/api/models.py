@@ -1,10 +1,13 @@
 """The routes of models."""
 
 from fastapi import APIRouter, Query
+from hearth_contracts.fit import FitReport
 from hearth_contracts.jobs import Job
 from hearth_contracts.models import ImportRequest, ModelEntry
 
 from hearth_management import models
+from hearth_management.api.answers import problems
+from hearth_management.api.deploy import DryRun
 from hearth_management.api.once import IdempotencyKey
 from hearth_management.services import Services
 
@@ -13,20 +16,25 @@ def model_routes(services: Services) -> APIRouter:
     """All of them."""
     router = APIRouter(prefix="/models", tags=["Models"])
 
-    @router.get("", summary="List models available for deploy and finetune")
+    @router.get("", summary="List models available for deploy and finetune", responses=problems())
     def list_all() -> list[ModelEntry]:
         return models.entries(services)
 
-    @router.post("/add", summary="Download a model from Hugging Face")
+    @router.post("/add", summary="Download a model from Hugging Face", responses=problems(403, 404, 409, 422))
     def add(
         model_id: str = Query(description="the model's id on the hub, e.g. openchat/openchat-3.5-0106"),
         key: IdempotencyKey = None,
-    ) -> Job:
+        dry_run: DryRun = False,
+    ) -> Job | FitReport:
+        if dry_run:
+            return models.estimate(services, model_id)
         return services.idempotency.once(
             key, "POST /v1/models/add", model_id, lambda record: models.add(services, model_id, record)
         )
 
-    @router.post("/import", summary="Take a model from a folder under HEARTH_HOME/imports")
+    @router.post(
+        "/import", summary="Take a model from a folder under HEARTH_HOME/imports", responses=problems(404, 409, 422)
+    )
     def take(request: ImportRequest, key: IdempotencyKey = None) -> Job:
         return services.idempotency.once(
             key,
@@ -35,7 +43,12 @@ def model_routes(services: Services) -> APIRouter:
             lambda record: models.add_from_folder(services, request, record),
         )
 
-    @router.delete("/{model_id:path}", status_code=204, summary="Delete a base model or an adapter")
+    @router.delete(
+        "/{model_id:path}",
+        status_code=204,
+        summary="Delete a base model or an adapter",
+        responses=problems(404, 409),
+    )
     def remove(model_id: str) -> None:
         models.remove(services, model_id)
 

@@ -1,0 +1,101 @@
+"""What the hub says of a model, before anything of it is downloaded.
+
+A model's id has been checked (`is_model_id`) before it becomes part of an address, so it cannot lead elsewhere.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hearth_contracts.errors import Invalid
+from hearth_contracts.fit import Need, Resource
+from hearth_fit.machine import disk_room
+from hearth_fit.weigh import weigh
+from hearth_storage.model_store import model_folder
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+from hearth_management.large_files import BLOBS, PARTIAL
+from hearth_management.refusals import Refused, hub_errors
+
+WANTED = (
+    "*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt",
+    "LICENSE*", "NOTICE*", "USE_POLICY*", "README.md",
+)  # fmt: skip
+"""What is downloaded. Never pickled weights (*.bin, *.pt) or Python files: loading those runs code."""
+
+SPARE_BYTES = 512 * 2**20
+"""What a download leaves free."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A model on the hub."""
+
+    model_id: str
+    info: ModelInfo
+    files: tuple[RepoSibling, ...]  # those that are downloaded
+
+    @property
+    def revision(self) -> str:
+        """The commit that is downloaded."""
+        assert self.info.sha is not None
+        return self.info.sha
+
+    @property
+    def bytes(self) -> int:
+        """All of them together."""
+        return sum(file.size or 0 for file in self.files)
+
+    @property
+    def license(self) -> str | None:
+        """As its card states it."""
+        card = self.info.card_data
+        if card is None or card.license is None:
+            return None
+        if card.license == "other" and card.get("license_name"):
+            return str(card.get("license_name"))
+        return card.license if isinstance(card.license, str) else ", ".join(card.license)
+
+
+def look_up(model_id: str, timeout: float | None = None) -> Listing:
+    """Ask the hub, waiting at most `timeout` seconds for each answer. Raises Refused."""
+    with hub_errors(model_id):
+        info = HfApi().model_info(model_id, files_metadata=True, timeout=timeout)
+        files = tuple(file for file in info.siblings or [] if is_wanted(file.rfilename))
+        weights = [file for file in files if file.rfilename.endswith(".safetensors")]
+        if not weights:
+            raise Refused(
+                f"{model_id} has no *.safetensors weights; other formats can run code when they are loaded, "
+                "so they are not taken. Look for a conversion to safetensors on the hub",
+                Invalid,
+            )
+        if info.gated:  # its card is public all the same: only a file tells whether it is open to us
+            get_hf_file_metadata(hf_hub_url(model_id, weights[0].rfilename, revision=info.sha), timeout=timeout)
+    return Listing(model_id, info, files)
+
+
+def is_wanted(name: str) -> bool:
+    """Whether a file of this name is taken."""
+    return any(Path(name).match(pattern) for pattern in WANTED)
+
+
+def brought(store: Path, model_id: str) -> int:
+    """Bytes that earlier attempts at a download left, to go on with."""
+    folder = model_folder(store, model_id)
+    return sum(_sizes((folder / BLOBS).glob("*"))) + sum(_sizes((folder / PARTIAL).glob("*")))
+
+
+def _sizes(paths: Iterable[Path]) -> Iterable[int]:
+    for path in paths:
+        try:
+            yield path.stat().st_size
+        except FileNotFoundError:  # a partial file is renamed when it is whole
+            continue
+
+
+def disk_need(store: Path, files_bytes: int) -> Need:
+    """What the model store's disk must have free to take so much more."""
+    parts = {"files": files_bytes, "spare": SPARE_BYTES}
+    remedy = "delete models, or set HEARTH_HOME to a larger disk"
+    return weigh(Resource.DISK, parts, disk_room(store), remedy)
