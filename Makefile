@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs compose-up compose-down test bench-gateway lint format lock clean
+.PHONY: help setup demo up down status logs compose-up compose-down test fuzz bench-gateway lint format lock clean
 
 ENVS := $(or $(HEARTH_ENVS),.envs)
 LIGHT := $(ENVS)/platform/bin/python

@@ -7,8 +7,8 @@ A test may add to what is there; one that takes away from it is marked `last`.
 import io
 import json
 import os
+import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +16,16 @@ from typing import Any
 
 import httpx
 import pytest
-from hearth_local.config import DEFAULT_PORTS, Config, Ports
+from hearth_local.config import Config, Ports
 from hearth_local.paths import env_python
 from hearth_local.platform import Platform
 from rich.console import Console
+from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from tests.support.hub import HubServer
-from tests.support.servers import free_ports
 
 MODEL_ID = "acme/tiny-llama"
+OTHER_MODEL_ID = "acme/another-llama"  # on the hub, and not added yet
 CONVERSATIONS = Path("tests/support/conversations.jsonl")
 HYPERPARAMETERS = {"max_steps": 80, "batch_size": 8, "learning_rate": 1e-2, "lora_rank": 16, "lora_alpha": 32}
 EMBEDDING_SECONDS = 180
@@ -46,34 +47,37 @@ class Running:
 
     def await_embedding(self) -> None:
         """Until the embedding model answers."""
-        deadline = time.monotonic() + EMBEDDING_SECONDS
-        while time.monotonic() < deadline:
-            names = {entry["id"] for entry in self.http.get("/v1/models").json()["data"]}
-            if "Compressa-Embedding" in names:
-                return
-        raise AssertionError(f"no embedding model after {EMBEDDING_SECONDS} s: {names}")
+        for attempt in _asking(EMBEDDING_SECONDS):
+            with attempt:
+                names = {entry["id"] for entry in self.http.get("/v1/models").json()["data"]}
+                assert "Compressa-Embedding" in names
 
     def await_job(self, job: dict[str, Any], seconds: float = JOB_SECONDS) -> dict[str, Any]:
         """The job once it is over; its progress must never go back on the way."""
-        seen = 0.0
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            job = self.http.get(f"/api/v1/jobs/{job['id']}/status/").json()
-            assert job["progress"] >= seen
-            seen = job["progress"]
-            if job["status"] in {"FINISHED", "FAILED", "KILLED"}:
-                return job
-        raise AssertionError(f"not over after {seconds} s: {job}")
+        progress = [0.0]
+        for attempt in _asking(seconds):
+            with attempt:
+                job = self.http.get(f"/api/v1/jobs/{job['id']}/status/").json()
+                progress.append(job["progress"])
+                assert job["status"] in {"FINISHED", "FAILED", "KILLED"}, job
+        assert progress == sorted(progress)
+        return job
 
     def await_ready(self, job_id: str, seconds: float = JOB_SECONDS) -> dict[str, Any]:
         """The deployment's status once it is READY."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            status: dict[str, Any] = self.http.get("/api/v1/deploy/status/").json()
-            if status.get("job", {}).get("id") == job_id and status["state"] != "LOADING":
-                assert status["state"] == "READY", status
-                return status
-        raise AssertionError(f"not READY after {seconds} s: {status}")
+        status: dict[str, Any] = {}
+        for attempt in _asking(seconds):
+            with attempt:
+                status = self.http.get("/api/v1/deploy/status/").json()
+                assert status["job"]["id"] == job_id, status
+                assert status["state"] != "LOADING", status
+        assert status["state"] == "READY", status
+        return status
+
+
+def _asking(seconds: float) -> Retrying:
+    """Ask again until the assertions hold; not all the time, or the asking would take a core from what is awaited."""
+    return Retrying(stop=stop_after_delay(seconds), wait=wait_fixed(0.2), reraise=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,13 +87,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hub's folder with the tiny Llama in it."""
+    """A hub's folder with the tiny Llama in it, twice."""
     root = tmp_path_factory.mktemp("hub")
     script = Path(__file__).parent / "support" / "tiny_llama.py"
     made = subprocess.run(
         [str(env_python("training")), str(script), str(root / MODEL_ID)], capture_output=True, text=True, check=False
     )
     assert made.returncode == 0, made.stderr
+    shutil.copytree(root / MODEL_ID, root / OTHER_MODEL_ID)
     return root
 
 
@@ -97,11 +102,9 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def platform(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The platform, started by the first test that asks for it."""
     home = tmp_path_factory.mktemp("h")
-    main, inner = free_ports(len(DEFAULT_PORTS)), free_ports(1)
-    ports = Ports.of({**dict(zip(DEFAULT_PORTS, main, strict=True)), "s3": inner[0]})
     log = io.StringIO()
     with HubServer(tiny_llama) as hub:
-        config = Config(home, ports, {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"})
+        config = Config(home, Ports.free(), {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"})
         running = Platform(config)
         running.start(Console(file=log))
         try:

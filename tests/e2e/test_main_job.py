@@ -1,7 +1,5 @@
 """The main job, whole: every service, real engines, a tiny model that the tests made."""
 
-from typing import Any
-
 import openai
 import pytest
 
@@ -95,16 +93,3 @@ def test_the_docs_are_one_document_and_load_nothing_from_elsewhere(platform: Run
     assert page.status_code == 200
     assert "http://" not in page.text.replace("http://www.w3.org", "")
     assert "https://" not in page.text
-
-
-@pytest.mark.last
-@pytest.mark.usefixtures("deployed")
-def test_undeploying_kills_the_job_and_nothing_answers_any_more(platform: Running, client: openai.OpenAI) -> None:
-    carrier: dict[str, Any] = platform.http.get("/api/v1/deploy/status/").json()["job"]
-    reply = platform.http.post("/api/v1/deploy/interrupt/")
-    assert reply.status_code == 200
-    assert reply.json()["id"] == carrier["id"]
-    assert platform.await_job(reply.json(), 60)["status"] == "KILLED"
-    assert platform.http.get("/api/v1/deploy/").status_code == 404
-    with pytest.raises(openai.NotFoundError):
-        ask(client, "Compressa-LLM", "Hello?")

@@ -83,7 +83,7 @@ class Gateway:
         method, rest = scope["method"], path[len(prefix) :].rstrip("/")
         is_reference_list = prefix == PUBLIC and path.endswith("/")
         if rest in TASK_FOR:  # POSTs to these never come here: see protocol
-            await send_json(send, 405, error_body(405, f"{path} takes POST"), [(b"allow", b"POST")])
+            await send_json(send, 405, error_body(405, f"{path.rstrip('/')} takes POST"), [(b"allow", b"POST")])
         elif method == "GET" and (rest.startswith("models/") or (rest == "models" and not is_reference_list)):
             await self._models(rest, scope, send)
         elif prefix == PUBLIC or rest.partition("/")[0] in CONTROL_ROUTES:
