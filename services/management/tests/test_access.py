@@ -84,6 +84,7 @@ def test_usage_is_filtered_and_a_user_sees_its_own(client: TestClient, services:
 @pytest.mark.parametrize("span", [{"from": "2026-02-02", "to": "2026-02-01"}, {"from": "1000-01-01"}, {"to": "x"}])
 def test_days_that_make_no_span_are_a_422(client: TestClient, span: dict[str, str]) -> None:
     assert client.get("/v1/usage", params=span).status_code == 422
+    assert client.get("/v1/usage", params={"to": "0"}).status_code == 422  # a number is no day
 
 
 def test_the_audit_log_is_read_newest_first(client: TestClient, services: Services) -> None:

@@ -7,12 +7,16 @@ from fastapi import APIRouter, Query
 from hearth_access.audit_store import AuditStore
 from hearth_access.key_store import KeyStore
 from hearth_contracts.access import ApiKey, AuditEntry, KeyChange, KeyRequest, NewKey, UsageRow
+from pydantic import BeforeValidator
 
 from hearth_management import access
 from hearth_management.services import Services
 
 MOST_ENTRIES = 1000
 KeyFilter = Annotated[str | None, Query(description="a key's id")]
+
+# Not pydantic's own reading, for which 0 is the first of January 1970.
+Day = Annotated[date, BeforeValidator(lambda given: date.fromisoformat(given) if isinstance(given, str) else given)]
 
 
 def access_routes(services: Services) -> APIRouter:
@@ -40,8 +44,8 @@ def access_routes(services: Services) -> APIRouter:
     def usage(
         key: KeyFilter = None,
         model: Annotated[str | None, Query(description="a model, by the name it was asked by")] = None,
-        first: Annotated[date | None, Query(alias="from", description="first day, UTC; 30 days by default")] = None,
-        last: Annotated[date | None, Query(alias="to", description="last day, UTC; today by default")] = None,
+        first: Annotated[Day | None, Query(alias="from", description="first day, UTC; 30 days by default")] = None,
+        last: Annotated[Day | None, Query(alias="to", description="last day, UTC; today by default")] = None,
     ) -> list[UsageRow]:
         return access.used(redis, first, last, key, model)
 
