@@ -11,18 +11,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from threading import BoundedSemaphore
 
 from minio import Minio
 from minio.datatypes import Part
 from minio.error import S3Error
 from urllib3.exceptions import HTTPError
 
-PART_BYTES = 8 * 2**20  # S3 takes 10,000 parts, which is 80 GiB
+PART_BYTES = 5 * 2**20  # the least that S3 takes; it takes 10,000 of them, which is 48 GiB
 PARTS_IN_FLIGHT = 3
+
+_sending_at_all = BoundedSemaphore(8)
+"""Parts that all writers of this process have in flight: what bounds its memory, and what S3 has to do at once."""
 
 
 class ObjectWriter:
-    """Collects bytes into parts and sends them side by side; at most four parts are in memory."""
+    """Collects bytes into parts and sends them side by side; at most five parts are in memory."""
 
     def __init__(self, client: Minio, bucket: str, key: str, content_type: str) -> None:
         self._client = client
@@ -81,9 +85,12 @@ class ObjectWriter:
         if len(self._sending) == PARTS_IN_FLIGHT:
             self._etags.append(self._sending.popleft().result())
         number = len(self._etags) + len(self._sending) + 1
-        self._sending.append(
-            self._pool.submit(self._client._upload_part, self._bucket, self._key, part, None, self._upload_id, number)
+        _sending_at_all.acquire()
+        sent = self._pool.submit(
+            self._client._upload_part, self._bucket, self._key, part, None, self._upload_id, number
         )
+        sent.add_done_callback(lambda _: _sending_at_all.release())
+        self._sending.append(sent)
 
 
 @contextmanager
