@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs compose-up compose-down test fuzz bench-gateway lint format lock clean
+.PHONY: help setup demo up down status logs compose-up compose-down test fuzz bench-gateway bench-data lint format lock clean
 
 ENVS := $(or $(HEARTH_ENVS),.envs)
 LIGHT := $(ENVS)/platform/bin/python
@@ -48,6 +48,10 @@ test: ## every test, the main job on real engines included; make test T=libs for
 bench-gateway: ## the gateway beside nginx, vllm-router and a plain proxy (15 min, needs cc and two cores)
 	@$(SETUP) dev
 	@$(DEV)/python -m tests.bench.gateway
+
+bench-data: ## datasets beside the bare S3 client: a 5 GiB file, ten at once (20 min, 15 GB of disk)
+	@$(SETUP) dev
+	@$(DEV)/python -m tests.bench.data
 
 lint: ## ruff and mypy --strict
 	@$(SETUP) dev
