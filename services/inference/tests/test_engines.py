@@ -127,6 +127,12 @@ def test_no_secret_of_ours_reaches_an_engine(engine: Engine, tmp_path: Path, mon
     assert (environment["HF_HUB_OFFLINE"], environment["DO_NOT_TRACK"]) == ("1", "1")
 
 
+def test_no_engine_runs_code_that_comes_with_a_model(model: Path, tmp_path: Path) -> None:
+    assert "--trust-remote-code" not in driver_for(settings(engine=Engine.VLLM)).command(SPEC, model, 1)
+    infinity = driver_for(settings(engine=Engine.INFINITY))
+    assert infinity.environment(tmp_path)["INFINITY_TRUST_REMOTE_CODE"] == "false"
+
+
 def test_nothing_fits_beside_an_engine_on_a_gpu(model: Path) -> None:
     assert driver_for(settings(engine_device="cuda")).memory_needed(SPEC, model) is None
     assert driver_for(settings(cpu_kv_cache_gib=2)).memory_needed(SPEC, model) == 5 * GIB + 2000

@@ -34,6 +34,7 @@ class InfinityDriver:
         return {
             **clean_environment(scratch, self.settings.engine_python),
             "INFINITY_ANONYMOUS_USAGE_STATS": "0",
+            "INFINITY_TRUST_REMOTE_CODE": "false",  # true by default: a model's own code would be run
         }
 
     def memory_needed(self, spec: DeploymentSpec, model: Path) -> int | None:
