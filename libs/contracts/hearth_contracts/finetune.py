@@ -6,24 +6,9 @@ from pydantic import Field
 
 from hearth_contracts.base import Frozen, Timestamp
 from hearth_contracts.datasets import DatasetFormat
+from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job
 from hearth_contracts.names import RecordId
-
-
-class Hyperparameters(Frozen):
-    """How to train a LoRA adapter. Every field has a default that suits a small conversation set."""
-
-    n_epochs: int = Field(
-        default=3, ge=1, le=1000, description="passes over the dataset; ignored where max_steps is set"
-    )
-    max_steps: int | None = Field(default=None, ge=1, description="optimizer steps; overrides n_epochs")
-    batch_size: int = Field(default=8, ge=1, le=4096, description="rows per optimizer step")
-    learning_rate: float = Field(default=2e-4, gt=0, le=1)
-    lora_rank: int = Field(default=16, ge=1, le=256)
-    lora_alpha: int = Field(default=32, ge=1, le=1024)
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    max_length: int = Field(default=1024, ge=8, description="tokens; longer rows are cut off at the end")
-    seed: int = 42
 
 
 class FinetuneRequest(Frozen):
@@ -33,6 +18,20 @@ class FinetuneRequest(Frozen):
     model_id: str
     dataset_id: str
     hyperparameters: Hyperparameters = Hyperparameters()
+    priority: int = Field(
+        default=0, ge=-100, le=100, description="runs that wait begin by priority, the highest first, then by age"
+    )
+
+
+class FinetunePlan(Frozen):
+    """What a request would do: every setting, given or chosen. Nothing has begun."""
+
+    model_id: str
+    dataset_id: RecordId
+    rows: int = Field(description="rows of the dataset, those kept back for validation included")
+    steps: int = Field(description="optimizer steps; fewer with packing or early stopping")
+    hyperparameters: Hyperparameters
+    chosen: tuple[str, ...] = Field(description="the settings that were not given but chosen from model and data")
 
 
 class Finetune(Frozen):
@@ -43,21 +42,57 @@ class Finetune(Frozen):
     model_id: str
     dataset_id: RecordId
     adapter_id: str = Field(description="what the adapter is called once the job is FINISHED")
-    hyperparameters: Hyperparameters
-    job_id: RecordId
+    hyperparameters: Hyperparameters = Field(description="every setting, given or chosen")
+    job_id: RecordId = Field(description="the job that does it now, or did last")
+    previous_job_ids: tuple[RecordId, ...] = Field(default=(), description="jobs that ended early, oldest first")
+    priority: int = 0
     created_at: Timestamp
 
 
-class FinetuneStatus(Frozen):
+class FinetuneResult(Frozen):
+    """How a finished training came out."""
+
+    steps: int
+    train_loss: float = Field(description="mean over all steps")
+    tokens: int = Field(description="tokens that went through the model while training")
+    seconds: float = Field(description="time of the attempt that finished")
+    base_eval_loss: float | None = Field(default=None, description="of the base alone, on the validation rows")
+    eval_loss: float | None = Field(default=None, description="of base and adapter, on the validation rows")
+
+
+class FinetuneStatus(Finetune):
     """A training with the latest state of its job."""
 
-    id: RecordId
-    name: str
-    model_id: str
-    dataset_id: RecordId
     job: Job
-    adapter_id: str
-    hyperparameters: Hyperparameters
+    position: int | None = Field(default=None, description="place among the trainings that wait, from 1")
+    checkpoint_step: int | None = Field(default=None, description="the step that a resumed training goes on from")
+    result: FinetuneResult | None = None
+
+
+class Metric(Frozen):
+    """How one step of a training went."""
+
+    step: int
+    max_steps: int
+    epoch: float
+    loss: float | None = None
+    eval_loss: float | None = Field(
+        default=None, description="on the validation rows, at the steps where it is measured"
+    )
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens_per_second: float | None = Field(default=None, description="over this attempt")
+    memory_bytes: int | None = Field(default=None, description="peak of the GPU's memory, else of the process's")
+    eta_seconds: float | None = None
+    at: Timestamp
+
+
+class FinetuneMetrics(Frozen):
+    """The curve of a training: every step of a short one, evenly thinned for a long one."""
+
+    finetune_id: RecordId
+    job: Job
+    points: tuple[Metric, ...]
 
 
 class RunSpec(Frozen):
@@ -69,6 +104,8 @@ class RunSpec(Frozen):
     data_format: DatasetFormat
     work_dir: str = Field(description="checkpoints are kept here; the newest valid one is resumed from")
     output_dir: str = Field(description="the finished adapter is written here, whole or not at all")
+    validation_path: str | None = None
+    validation_format: DatasetFormat | None = None
     hyperparameters: Hyperparameters
 
 
@@ -90,16 +127,36 @@ class StepEvent(Frozen):
     learning_rate: float | None
     grad_norm: float | None
     eta_seconds: float | None
+    tokens_per_second: float | None = None
+    memory_bytes: int | None = None
 
 
-class DoneEvent(Frozen):
+class EvalEvent(Frozen):
+    """The loss on the validation rows after `step`."""
+
+    event: Literal["eval"] = "eval"
+    step: int
+    eval_loss: float
+
+
+class CheckpointEvent(Frozen):
+    """`checkpoints/checkpoint-<step>` under `work_dir` is whole; it stays there until two newer ones are."""
+
+    event: Literal["checkpoint"] = "checkpoint"
+    step: int
+
+
+class ResumedEvent(Frozen):
+    """The training goes on from the checkpoint of `step`; what was reported after it is void."""
+
+    event: Literal["resumed"] = "resumed"
+    step: int
+
+
+class DoneEvent(FinetuneResult):
     """The adapter lies in `output_dir`."""
 
     event: Literal["done"] = "done"
-    steps: int
-    train_loss: float
-    tokens: int
-    seconds: float
 
 
 class RefusedEvent(Frozen):
@@ -109,5 +166,8 @@ class RefusedEvent(Frozen):
     reason: str
 
 
-TrainerEvent = Annotated[StageEvent | StepEvent | DoneEvent | RefusedEvent, Field(discriminator="event")]
+TrainerEvent = Annotated[
+    StageEvent | StepEvent | EvalEvent | CheckpointEvent | ResumedEvent | DoneEvent | RefusedEvent,
+    Field(discriminator="event"),
+]
 """One line of the trainer's standard output, as JSON."""

@@ -20,6 +20,16 @@ def finetune(finetune_id: str) -> str:
     return f"hearth:finetune:{finetune_id}"
 
 
+def finetune_metrics(finetune_id: str) -> str:
+    """A fine-tune's curve: a sorted set of JSON, by step."""
+    return f"hearth:finetune:{finetune_id}:metrics"
+
+
+def finetune_run(finetune_id: str) -> str:
+    """What the worker found out of a fine-tune: a hash."""
+    return f"hearth:finetune:{finetune_id}:run"
+
+
 def deployment(name: str) -> str:
     """A deployment's hash."""
     return f"hearth:deployment:{name}"

@@ -8,12 +8,12 @@ from hearth_contracts.base import now
 from hearth_storage.adapters import (
     AdapterCorrupt,
     AdapterMissing,
-    describe,
     fetch_adapter,
     list_manifests,
     read_manifest,
     store_adapter,
 )
+from hearth_storage.bundles import describe
 from hearth_storage.objects import ARTIFACTS
 from minio import Minio
 

@@ -23,7 +23,8 @@ from hearth_jobs.deployments import DeploymentStore, lane_for
 from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.queues import enqueue
 from hearth_jobs.store import JobStore
-from hearth_storage.adapters import describe, store_adapter
+from hearth_storage.adapters import store_adapter
+from hearth_storage.bundles import describe
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.model_store import StoredModel, model_folder, record_model, snapshot_path
 from hearth_storage.objects import ARTIFACTS, ensure_bucket

@@ -1,47 +1,139 @@
-"""Fine-tunes: recorded and queued here, done by the training worker."""
+"""Fine-tunes: planned, recorded and queued here, done by the training worker."""
 
 from hearth_contracts.base import now
-from hearth_contracts.errors import Fault, Invalid, NotFound
-from hearth_contracts.finetune import Finetune, FinetuneRequest, FinetuneStatus
-from hearth_contracts.jobs import Job, JobKind
+from hearth_contracts.datasets import Dataset
+from hearth_contracts.errors import Conflict, Fault, HearthError, Invalid, NotFound
+from hearth_contracts.finetune import Finetune, FinetunePlan, FinetuneRequest, FinetuneStatus
+from hearth_contracts.hyperparameters import Hyperparameters
+from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_contracts.names import adapter_id_for, is_record_id, new_id
+from hearth_jobs.finetunes import waiting
 from hearth_jobs.queues import TRAINING, enqueue, transaction
+from hearth_storage.model_store import StoredModel, snapshot_path
 from hearth_storage.objects import DATASETS, read_object
+from redis.client import Pipeline
 
+from hearth_management.defaults import Facts, context_of, settle
 from hearth_management.models import require_base
 from hearth_management.services import Services
 
 NONE_YET = "there is no fine-tune yet; POST /v1/finetune/ begins one"
 
 
+def plan(services: Services, request: FinetuneRequest) -> FinetunePlan:
+    """What the request would do, with every setting. Raises NotFound, Invalid."""
+    base = require_base(services, request.model_id)
+    dataset = require_dataset(services, request.dataset_id)
+    asked = request.hyperparameters
+    if asked.validation_dataset_id is not None:
+        require_dataset(services, asked.validation_dataset_id)
+    context = context_of(snapshot_path(services.home.models, base))
+    _check(services, asked, base, context)
+    settings = settle(asked, Facts(rows=dataset.rows, model_bytes=base.size_bytes, context=context))
+    return FinetunePlan(
+        model_id=base.model_id,
+        dataset_id=dataset.id,
+        rows=dataset.rows,
+        steps=settings.steps(dataset.rows - settings.kept_back(dataset.rows)),
+        hyperparameters=settings,
+        chosen=tuple(name for name in Hyperparameters.model_fields if name not in asked.model_fields_set),
+    )
+
+
+def _check(services: Services, asked: Hyperparameters, base: StoredModel, context: int | None) -> None:
+    limit = services.settings.max_lora_rank
+    if asked.lora_rank > limit:
+        raise _refusal(
+            "lora_rank", f"at most {limit}",
+            f"an adapter of rank {asked.lora_rank} could not be deployed; lora_rank is at most {limit}",
+        )  # fmt: skip
+    if context is not None and asked.max_length > context and "max_length" in asked.model_fields_set:
+        raise _refusal("max_length", f"at most {context}", f"{base.model_id} takes at most {context} tokens")
+    if {"learning_rate", "learning_rate_multiplier"} <= asked.model_fields_set:
+        raise _refusal(
+            "learning_rate_multiplier", "not beside learning_rate",
+            "learning_rate_multiplier scales the learning rate that Hearth chooses; give it or learning_rate, not both",
+        )  # fmt: skip
+
+
+def _refusal(field: str, fault: str, words: str) -> HearthError:
+    return Invalid(words, faults=[Fault(loc=["body", "hyperparameters", field], msg=fault)])
+
+
+def require_dataset(services: Services, dataset_id: str) -> Dataset:
+    """A dataset that is there. Raises NotFound."""
+    body = read_object(services.s3, DATASETS, f"{dataset_id}/metadata.json") if is_record_id(dataset_id) else None
+    if body is None:
+        raise NotFound(f"there is no dataset {dataset_id!r}; GET /v1/datasets/ lists what there is")
+    return Dataset.model_validate_json(body)
+
+
 def begin(services: Services, request: FinetuneRequest) -> Job:
     """Record a fine-tune with its job and queue it, in one transaction. Raises NotFound, Invalid."""
-    base = require_base(services, request.model_id)
-    rank, limit = request.hyperparameters.lora_rank, services.settings.max_lora_rank
-    if rank > limit:
-        fault = Fault(loc=["body", "hyperparameters", "lora_rank"], msg=f"at most {limit}")
-        raise Invalid(f"an adapter of rank {rank} could not be deployed; lora_rank is at most {limit}", faults=[fault])
-    dataset_id = request.dataset_id
-    if not is_record_id(dataset_id) or read_object(services.s3, DATASETS, f"{dataset_id}/metadata.json") is None:
-        raise NotFound(f"there is no dataset {dataset_id!r}; GET /v1/datasets/ lists what there is")
+    planned = plan(services, request)
     finetune_id = new_id()
     pipe = transaction(services.redis)
-    name = f"FT_{base.model_id}_{dataset_id}"
-    job = services.jobs.create(pipe, kind=JobKind.FINETUNE, name=name, subject=finetune_id)
+    job = _queue(services, pipe, planned.model_id, planned.dataset_id, finetune_id)
     record = Finetune(
         id=finetune_id,
         name=request.name,
-        model_id=base.model_id,
-        dataset_id=dataset_id,
+        model_id=planned.model_id,
+        dataset_id=planned.dataset_id,
         adapter_id=adapter_id_for(request.name, finetune_id),
-        hyperparameters=request.hyperparameters,
+        hyperparameters=planned.hyperparameters,
         job_id=job.id,
+        priority=request.priority,
         created_at=now(),
     )
     services.finetunes.put(pipe, record)
-    enqueue(services.redis, TRAINING, job.id, pipe=pipe)
     pipe.execute()
     return job
+
+
+def resume(services: Services, finetune_id: str) -> Job:
+    """Queue a job that goes on from the last checkpoint. Raises NotFound, and Conflict for what has not ended early.
+
+    Of two requests at once one is refused.
+    """
+    made: list[Job] = []
+
+    def again(pipe: Pipeline, record: Finetune) -> None:
+        before = services.jobs.get(record.job_id)
+        if before.status not in (JobStatus.KILLED, JobStatus.FAILED):
+            raise Conflict(
+                f"fine-tune {record.id} is {before.status}; only one that was KILLED or has FAILED can be resumed"
+            )
+        job = _queue(services, pipe, record.model_id, record.dataset_id, record.id)
+        jobs = (*record.previous_job_ids, record.job_id)
+        services.finetunes.put(pipe, record.model_copy(update={"job_id": job.id, "previous_job_ids": jobs}))
+        made[:] = [job]
+
+    try:
+        services.finetunes.change(finetune_id, again)
+    except KeyError:
+        raise NotFound(f"there is no fine-tune {finetune_id!r}; GET /v1/finetune/ lists what there is") from None
+    return made[0]
+
+
+def _queue(services: Services, pipe: Pipeline, model_id: str, dataset_id: str, finetune_id: str) -> Job:
+    name = f"FT_{model_id}_{dataset_id}"
+    job = services.jobs.create(pipe, kind=JobKind.FINETUNE, name=name, subject=finetune_id)
+    enqueue(services.redis, TRAINING, job.id, pipe=pipe)
+    return job
+
+
+def list_all(services: Services) -> list[FinetuneStatus]:
+    """Every fine-tune, newest first."""
+    places = _places(services)
+    return [_status(services, record, places) for record in services.finetunes.all()]
+
+
+def get(services: Services, finetune_id: str) -> FinetuneStatus:
+    """One fine-tune. Raises NotFound."""
+    record = services.finetunes.get(finetune_id)
+    if record is None:
+        raise NotFound(f"there is no fine-tune {finetune_id!r}; GET /v1/finetune/ lists what there is")
+    return _status(services, record, _places(services))
 
 
 def latest(services: Services) -> FinetuneStatus:
@@ -49,14 +141,23 @@ def latest(services: Services) -> FinetuneStatus:
     record = services.finetunes.latest()
     if record is None:
         raise NotFound(NONE_YET)
+    return _status(services, record, _places(services))
+
+
+def _places(services: Services) -> dict[str, int]:
+    """For each job that waits, its place in the queue."""
+    queue = waiting(services.jobs, services.finetunes)
+    return {job.id: place for place, (job, _) in enumerate(queue, start=1)}
+
+
+def _status(services: Services, record: Finetune, places: dict[str, int]) -> FinetuneStatus:
+    checkpoint_step, result = services.finetunes.facts(record.id)
     return FinetuneStatus(
-        id=record.id,
-        name=record.name,
-        model_id=record.model_id,
-        dataset_id=record.dataset_id,
+        **dict(record),
         job=services.jobs.get(record.job_id),
-        adapter_id=record.adapter_id,
-        hyperparameters=record.hyperparameters,
+        position=places.get(record.job_id),
+        checkpoint_step=checkpoint_step,
+        result=result,
     )
 
 

@@ -17,7 +17,8 @@ from hearth_jobs.config import RedisSettings
 from hearth_management.app import management_app
 from hearth_management.config import ManagementSettings
 from hearth_management.services import Services, build_services
-from hearth_storage.adapters import describe, store_adapter
+from hearth_storage.adapters import store_adapter
+from hearth_storage.bundles import describe
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.model_store import StoredModel, model_folder, record_model
 from hearth_storage.objects import DATASETS

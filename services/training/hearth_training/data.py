@@ -5,7 +5,7 @@ from pathlib import Path
 from hearth_contracts.datasets import Dataset
 from hearth_jobs.attempt import WorkFailed
 from hearth_storage import datasets
-from hearth_storage.adapters import sha256_of
+from hearth_storage.bundles import sha256_of
 from hearth_storage.objects import DATASETS
 from minio import Minio
 

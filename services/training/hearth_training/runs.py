@@ -2,18 +2,21 @@
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from hearth_contracts.adapters import AdapterManifest
 from hearth_contracts.base import now
 from hearth_contracts.datasets import Dataset
-from hearth_contracts.finetune import DoneEvent, Finetune, RefusedEvent, RunSpec, StepEvent, TrainerEvent
+from hearth_contracts.finetune import DoneEvent, Finetune, FinetuneResult, RunSpec, TrainerEvent
 from hearth_jobs.attempt import Attempt, WorkFailed, with_attempt
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect as connect_redis
 from hearth_jobs.finetunes import FinetuneStore
 from hearth_jobs.store import JobStore
-from hearth_storage.adapters import describe, store_adapter
+from hearth_storage.adapters import store_adapter
+from hearth_storage.bundles import describe
+from hearth_storage.checkpoints import delete_checkpoints
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.model_store import StoredModel, find_model, snapshot_path
 from hearth_storage.objects import ARTIFACTS, ensure_bucket
@@ -21,13 +24,14 @@ from hearth_storage.objects import connect as connect_s3
 from minio import Minio
 from pydantic import BaseModel, TypeAdapter
 
+from hearth_training.card import card
 from hearth_training.config import TrainingSettings
+from hearth_training.curve import TRAINING_SHARE, Follower
 from hearth_training.data import fetch_rows, read_dataset
+from hearth_training.keeper import CheckpointKeeper
 
 EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)
 SECRETS = ("HEARTH_REDIS_URL", "HEARTH_S3_ACCESS_KEY", "HEARTH_S3_SECRET_KEY", "HF_TOKEN")
-TRAINING_SHARE = 0.95
-"""The part of a job's progress that its steps make; the rest is fetching and storing."""
 
 
 class AdapterConfig(BaseModel):
@@ -37,83 +41,100 @@ class AdapterConfig(BaseModel):
     target_modules: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Run:
+    """What one attempt works with."""
+
+    attempt: Attempt
+    finetune: Finetune
+    finetunes: FinetuneStore
+    home: HomeSettings
+    s3: Minio
+    settings: TrainingSettings
+
+    @property
+    def folder(self) -> Path:
+        """Data, checkpoints and output on this machine."""
+        return self.home.runs / self.finetune.id
+
+    @property
+    def adapter(self) -> Path:
+        """Where the trainer leaves the adapter, whole or not at all."""
+        return self.folder / "adapter"
+
+
 def run(job_id: str) -> None:
     """What RQ calls: train the fine-tune that the job is about."""
     home = HomeSettings()
     redis = connect_redis(RedisSettings())
-    jobs = JobStore(redis)
-    finetune = FinetuneStore(redis).get(jobs.subject(job_id))
+    jobs, finetunes = JobStore(redis), FinetuneStore(redis)
     s3 = connect_s3(S3Settings())
 
     def body(attempt: Attempt) -> None:
+        finetune = finetunes.get(jobs.subject(job_id))
         if finetune is None:
             raise WorkFailed("the fine-tune's record is gone; begin a new one")
-        _train(attempt, finetune, home, s3, TrainingSettings())
+        _train(Run(attempt, finetune, finetunes, home, s3, TrainingSettings()))
 
     with_attempt(jobs, job_id, home.job_log(job_id), body)
 
 
-def _train(attempt: Attempt, finetune: Finetune, home: HomeSettings, s3: Minio, settings: TrainingSettings) -> None:
+def _train(run: Run) -> None:
+    attempt, finetune = run.attempt, run.finetune
     attempt.report(stage="fetching the dataset")
-    base = find_model(home.models, finetune.model_id)
+    base = find_model(run.home.models, finetune.model_id)
     if base is None:
         raise WorkFailed(f"the base model {finetune.model_id} is no longer there; add it and begin a new fine-tune")
-    if not settings.trainer_python.exists():
-        raise WorkFailed(f"the training environment is missing ({settings.trainer_python}); run `make setup`")
-    folder = home.runs / finetune.id
-    folder.mkdir(parents=True, exist_ok=True)
-    dataset = read_dataset(s3, finetune.dataset_id)
-    rows = folder / "data.jsonl"
-    fetch_rows(s3, dataset, rows)
-    adapter = folder / "adapter"
-    result = folder / "result.json"
-    if not (adapter.is_dir() and result.is_file()):  # else an attempt before this one died while storing it
-        spec = RunSpec(
-            model_path=str(snapshot_path(home.models, base)),
-            model_id=finetune.model_id,
-            data_path=str(rows),
-            data_format=dataset.format,
-            work_dir=str(folder),
-            output_dir=str(adapter),
-            hyperparameters=finetune.hyperparameters,
-        )
-        done = _run_trainer(attempt, spec, folder, settings)
-        result.write_text(done.model_dump_json())
+    if not run.settings.trainer_python.exists():
+        raise WorkFailed(f"the training environment is missing ({run.settings.trainer_python}); run `make setup`")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    dataset, spec = _fetch(run, base)
+    result = run.folder / "result.json"
+    if not (run.adapter.is_dir() and result.is_file()):  # else an attempt before this one died while storing it
+        result.write_text(_run_trainer(run, spec).model_dump_json())
     attempt.report(progress=TRAINING_SHARE, stage="storing the adapter")
     attempt.check()
-    ensure_bucket(s3, ARTIFACTS)
-    store_adapter(s3, adapter, _manifest(finetune, base, dataset, adapter, result))
+    _store(run, base, dataset, DoneEvent.model_validate_json(result.read_text()))
     for name in ("checkpoints", "adapter"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    rows.unlink(missing_ok=True)
+        shutil.rmtree(run.folder / name, ignore_errors=True)
+    for path in (spec.data_path, spec.validation_path):
+        if path is not None:
+            Path(path).unlink(missing_ok=True)
 
 
-def _run_trainer(attempt: Attempt, spec: RunSpec, folder: Path, settings: TrainingSettings) -> DoneEvent:
+def _fetch(run: Run, base: StoredModel) -> tuple[Dataset, RunSpec]:
+    """The dataset, and all that the trainer needs on this disk."""
+    settings = run.finetune.hyperparameters
+    dataset = read_dataset(run.s3, run.finetune.dataset_id)
+    fetch_rows(run.s3, dataset, run.folder / "data.jsonl")
+    validation = read_dataset(run.s3, settings.validation_dataset_id) if settings.validation_dataset_id else None
+    if validation is not None:
+        fetch_rows(run.s3, validation, run.folder / "validation.jsonl")
+    return dataset, RunSpec(
+        model_path=str(snapshot_path(run.home.models, base)),
+        model_id=base.model_id,
+        data_path=str(run.folder / "data.jsonl"),
+        data_format=dataset.format,
+        validation_path=str(run.folder / "validation.jsonl") if validation else None,
+        validation_format=validation.format if validation else None,
+        work_dir=str(run.folder),
+        output_dir=str(run.adapter),
+        hyperparameters=settings,
+    )
+
+
+def _run_trainer(run: Run, spec: RunSpec) -> DoneEvent:
     """Run the trainer and pass on what it says. Raises WorkFailed."""
-    spec_path = folder / "run.json"
+    spec_path = run.folder / "run.json"
     spec_path.write_text(spec.model_dump_json(indent=2))
-    command = [str(settings.trainer_python), "-m", "hearth_trainer", str(spec_path)]
+    command = [str(run.settings.trainer_python), "-m", "hearth_trainer", str(spec_path)]
     env = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    done: DoneEvent | None = None
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+    with CheckpointKeeper(run.s3, run.finetunes, run.finetune.id, run.attempt, run.folder / "checkpoints") as keeper:
+        keeper.bring()
+        follower = Follower(run.attempt, run.finetunes, run.finetune.id, keeper)
         try:
-            for line in attempt.lines(command, env=env, grace=settings.trainer_grace, cwd=folder):
-                event = EVENT.validate_json(line)
-                if isinstance(event, StepEvent):
-                    metrics.write(event.model_dump_json() + "\n")
-                    metrics.flush()
-                    loss = "" if event.loss is None else f", loss {event.loss:.4g}"
-                    attempt.report(
-                        progress=TRAINING_SHARE * event.step / event.max_steps,
-                        stage=f"step {event.step}/{event.max_steps}{loss}",
-                        eta_seconds=event.eta_seconds,
-                    )
-                elif isinstance(event, RefusedEvent):
-                    raise WorkFailed(event.reason)
-                elif isinstance(event, DoneEvent):
-                    done = event
-                else:
-                    attempt.report(stage=event.stage)
+            for line in run.attempt.lines(command, env=env, grace=run.settings.trainer_grace, cwd=run.folder):
+                follower.take(EVENT.validate_json(line))
         except WorkFailed as failure:
             if "code 137" in str(failure):
                 raise WorkFailed(
@@ -121,30 +142,31 @@ def _run_trainer(attempt: Attempt, spec: RunSpec, folder: Path, settings: Traini
                     "use a smaller batch_size, max_length or model"
                 ) from failure
             raise
-    if done is None:
+    if follower.done is None:
         raise WorkFailed("the trainer ended without an adapter; the job's log may tell more")
-    return done
+    return follower.done
 
 
-def _manifest(finetune: Finetune, base: StoredModel, dataset: Dataset, adapter: Path, result: Path) -> AdapterManifest:
-    config = AdapterConfig.model_validate_json((adapter / "adapter_config.json").read_text())
-    done = DoneEvent.model_validate_json(result.read_text())
-    return AdapterManifest(
-        adapter_id=finetune.adapter_id,
+def _store(run: Run, base: StoredModel, dataset: Dataset, result: DoneEvent) -> None:
+    """Write the card, make the adapter exist, and forget the checkpoints."""
+    config = AdapterConfig.model_validate_json((run.adapter / "adapter_config.json").read_text())
+    figures = result.model_dump(exclude={"event"}, exclude_none=True)
+    manifest = AdapterManifest(
+        adapter_id=run.finetune.adapter_id,
         base_model_id=base.model_id,
         base_revision=base.revision,
         rank=config.r,
         target_modules=tuple(sorted(config.target_modules)),
-        files=describe(adapter),
-        finetune_id=finetune.id,
+        files=(),
+        finetune_id=run.finetune.id,
         dataset_id=dataset.id,
         dataset_sha256=dataset.sha256,
         license=base.license,
-        training={
-            "hyperparameters": finetune.hyperparameters.model_dump(),
-            "steps": done.steps,
-            "train_loss": done.train_loss,
-            "seconds": done.seconds,
-        },
+        training={"hyperparameters": run.finetune.hyperparameters.model_dump(), **figures},
         created_at=now(),
     )
+    (run.adapter / "README.md").write_text(card(run.finetune.name, manifest, result), encoding="utf-8")
+    ensure_bucket(run.s3, ARTIFACTS)
+    store_adapter(run.s3, run.adapter, manifest.model_copy(update={"files": describe(run.adapter)}))
+    run.finetunes.set_result(run.finetune.id, FinetuneResult(**result.model_dump(exclude={"event"})))
+    delete_checkpoints(run.s3, run.finetune.id)

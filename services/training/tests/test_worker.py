@@ -1,8 +1,8 @@
 """A real worker with a real trainer against real Redis and S3: how a fine-tune ends, and that nothing is left of it."""
 
 import hashlib
-import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +18,8 @@ import psutil
 import pytest
 from hearth_contracts.base import now
 from hearth_contracts.datasets import Dataset, DatasetFormat
-from hearth_contracts.finetune import Finetune, Hyperparameters
+from hearth_contracts.finetune import Finetune
+from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_contracts.names import adapter_id_for, new_id
 from hearth_jobs.finetunes import FinetuneStore
@@ -28,7 +29,7 @@ from hearth_local.paths import CHECKOUT, env_python
 from hearth_storage.adapters import fetch_adapter, read_manifest
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.model_store import StoredModel, delete_model, record_model, snapshot_path
-from hearth_storage.objects import DATASETS
+from hearth_storage.objects import ARTIFACTS, DATASETS
 from minio import Minio
 from redis import Redis
 
@@ -37,6 +38,7 @@ BASE = "tiny/llama"
 SUPPORT = CHECKOUT / "tests" / "support"
 SHORT = Hyperparameters(max_steps=10, batch_size=4, learning_rate=1e-2)
 LONG = SHORT.model_copy(update={"max_steps": 400})  # a checkpoint every 40 steps; some ten seconds of training
+STEADY = SHORT.model_copy(update={"max_steps": 120, "lora_dropout": 0.02})  # dropout: random numbers must go on too
 ENDLESS = SHORT.model_copy(update={"max_steps": 100_000})
 
 
@@ -91,6 +93,16 @@ class Place:
         pipe.execute()
         return finetune
 
+    def resume(self, finetune: Finetune) -> Finetune:
+        """Record and queue a new job for it, as management does."""
+        pipe = transaction(self.redis)
+        job = self.jobs.create(pipe, kind=JobKind.FINETUNE, name="FT_tiny", subject=finetune.id)
+        again = finetune.model_copy(update={"job_id": job.id})
+        FinetuneStore(self.redis).put(pipe, again)
+        enqueue(self.redis, TRAINING, job.id, pipe)
+        pipe.execute()
+        return again
+
     def job(self, finetune: Finetune) -> Job:
         return self.jobs.get(finetune.job_id)
 
@@ -100,12 +112,10 @@ class Place:
 
     def until_step(self, finetune: Finetune, step: int) -> None:
         """Wait until the training has reported `step`."""
-        wait_for(lambda: step <= last_step(self.metrics(finetune)), 60, lambda: self.told(finetune))
+        wait_for(lambda: step <= max(self.curve(finetune), default=0), 60, lambda: self.told(finetune))
 
-    def metrics(self, finetune: Finetune) -> list[dict[str, float]]:
-        path = self.home.runs / finetune.id / "metrics.jsonl"
-        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
-        return [json.loads(line) for line in whole.splitlines()]
+    def curve(self, finetune: Finetune) -> dict[int, float | None]:
+        return {point.step: point.loss for point in FinetuneStore(self.redis).points(finetune.id)}
 
     def told(self, finetune: Finetune) -> str:
         log = self.home.job_log(finetune.job_id)
@@ -147,8 +157,10 @@ class Place:
         return found
 
 
-def last_step(metrics: list[dict[str, float]]) -> float:
-    return metrics[-1]["step"] if metrics else 0
+def resumed_at(place: Place, finetune: Finetune) -> int:
+    """The step of the checkpoint that the job's log says it went on from."""
+    (words,) = re.findall(r"goes on from the checkpoint of step (\d+)", place.home.job_log(finetune.job_id).read_text())
+    return int(words)
 
 
 @pytest.fixture(scope="module")
@@ -180,18 +192,16 @@ def test_a_whole_run_leaves_an_adapter_that_can_be_verified(place: Place, tmp_pa
     assert (job.progress, job.attempt) == (1, 1)
 
     folder = fetch_adapter(place.s3, finetune.adapter_id, tmp_path)  # raises if a hash is wrong
-    assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
     manifest = read_manifest(place.s3, finetune.adapter_id)
     assert manifest is not None
     assert (manifest.base_model_id, manifest.base_revision, manifest.license) == (BASE, "main", "apache-2.0")
     assert (manifest.finetune_id, manifest.dataset_id) == (finetune.id, dataset.id)
     assert (manifest.rank, manifest.dataset_sha256) == (SHORT.lora_rank, dataset.sha256)
     assert manifest.training["steps"] == 10
-    assert [entry["step"] for entry in place.metrics(finetune)] == list(range(1, 11))
+    assert list(place.curve(finetune)) == list(range(1, 11))
     # Its data and checkpoints are gone; what tells how it went stays.
-    assert {path.name for path in (place.home.runs / finetune.id).iterdir()} == {
-        "metrics.jsonl", "result.json", "run.json"
-    }  # fmt: skip
+    assert {path.name for path in (place.home.runs / finetune.id).iterdir()} == {"result.json", "run.json"}
 
 
 def test_interrupted_while_training_it_is_killed_with_nothing_left(place: Place) -> None:
@@ -216,7 +226,7 @@ def test_its_worker_killed_the_training_dies_and_goes_on_from_its_checkpoint(pla
         first.kill()
         first.wait()
         wait_for(lambda: not place.trainers(), 10, lambda: f"the trainer lives on: {place.trainers()}")
-        reached = last_step(place.metrics(finetune))
+        reached = max(place.curve(finetune))
     assert place.job(finetune).status is JobStatus.RUNNING
 
     # What the reaper in management does once the lease has ended.
@@ -227,11 +237,37 @@ def test_its_worker_killed_the_training_dies_and_goes_on_from_its_checkpoint(pla
         job = place.over(finetune)
 
     assert (job.status, job.attempt) == (JobStatus.FINISHED, 2), place.told(finetune)
-    steps = [entry["step"] for entry in place.metrics(finetune)]
-    resumed_at = next(step for before, step in zip([0, *steps], steps, strict=False) if step != before + 1)
-    assert 40 < resumed_at <= reached + 1
-    assert steps[-1] == 400
+    assert list(place.curve(finetune)) == list(range(1, 401))
+    assert 0 < resumed_at(place, finetune) <= reached
     fetch_adapter(place.s3, finetune.adapter_id, tmp_path)
+
+
+def test_interrupted_it_goes_on_elsewhere_from_its_checkpoint_in_s3_as_if_nothing_had_been(
+    place: Place, tmp_path: Path
+) -> None:
+    dataset = place.dataset()
+    undisturbed = place.begin(dataset.id, STEADY)
+    with place.worker():
+        assert place.over(undisturbed).status is JobStatus.FINISHED, place.told(undisturbed)
+        finetune = place.begin(dataset.id, STEADY)
+        place.until_step(finetune, 35)
+        place.jobs.interrupt(finetune.job_id)
+        assert place.over(finetune).status is JobStatus.KILLED
+    stopped_at, _ = FinetuneStore(place.redis).facts(finetune.id)
+    assert stopped_at is not None and stopped_at >= 35
+
+    place.home = HomeSettings(home=tmp_path / "elsewhere")
+    add_base(place.home)
+    again = place.resume(finetune)
+    with place.worker():
+        assert place.over(again).status is JobStatus.FINISHED, place.told(again)
+
+    assert resumed_at(place, again) == stopped_at
+    assert place.curve(again) == pytest.approx(place.curve(undisturbed), rel=1e-4)
+    adapter = fetch_adapter(place.s3, again.adapter_id, tmp_path / "copies")
+    assert 'base_model: "tiny/llama"' in (adapter / "README.md").read_text()
+    left = place.s3.list_objects(bucket_name=ARTIFACTS, prefix="checkpoints/", recursive=True)
+    assert list(left) == []  # of no use once the adapter is there
 
 
 def test_a_deleted_dataset_fails_the_job_with_words(place: Place) -> None:

@@ -15,6 +15,8 @@ class EventStream:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def say(self, event: BaseModel) -> None:
-        """Write an event."""
+        """Write an event. Where several processes train together, the first speaks for all."""
+        if os.environ.get("RANK", "0") != "0":
+            return
         self._out.write(event.model_dump_json() + "\n")
         self._out.flush()

@@ -32,7 +32,7 @@ def is_plain(model: Any) -> bool:
 
 
 class LabelledLossTrainer(SFTTrainer):  # type: ignore[misc]
-    """Use for models that `is_plain`."""
+    """Use for models that `is_plain`, in a single process: it goes past the wrapper that several need."""
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -41,11 +41,14 @@ class LabelledLossTrainer(SFTTrainer):  # type: ignore[misc]
         base = self.accelerator.unwrap_model(model).get_base_model()
         labels = inputs["labels"]
         hidden = base.model(
-            input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"), use_cache=False
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs.get("attention_mask"),
+            position_ids=inputs.get("position_ids"),  # where rows are packed, they tell one from the next
+            use_cache=False,
         ).last_hidden_state
         learnt = labels[:, 1:] != IGNORED
         logits = base.lm_head(hidden[:, :-1][learnt]).float()
         total = cross_entropy(logits, labels[:, 1:][learnt], reduction="sum")
         count = learnt.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch).to(total.device)
         loss = total / count
-        return (loss, None) if return_outputs else loss
+        return (loss, {}) if return_outputs else loss

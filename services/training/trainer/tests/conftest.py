@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from hearth_contracts.datasets import DatasetFormat
-from hearth_contracts.finetune import Hyperparameters, RunSpec, StageEvent, StepEvent, TrainerEvent
+from hearth_contracts.finetune import ResumedEvent, RunSpec, StepEvent, TrainerEvent
+from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_local.paths import CHECKOUT, env_python
 from pydantic import TypeAdapter
 
@@ -94,8 +95,7 @@ class Ended:
 
     @property
     def resumed_from(self) -> list[int]:
-        stages = [event.stage for event in self.events if isinstance(event, StageEvent)]
-        return [int(stage.rpartition("-")[2]) for stage in stages if stage.startswith("resuming from checkpoint-")]
+        return [event.step for event in self.events if isinstance(event, ResumedEvent)]
 
 
 def losses(events: list[TrainerEvent]) -> dict[int, float | None]:

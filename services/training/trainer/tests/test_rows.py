@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from hearth_contracts.datasets import DatasetFormat
-from hearth_contracts.finetune import Hyperparameters, RefusedEvent
+from hearth_contracts.finetune import RefusedEvent
+from hearth_contracts.hyperparameters import Hyperparameters
 
 from services.training.trainer.tests.conftest import CONVERSATIONS, MODEL_ID, in_training, spec_for
 from services.training.trainer.tests.conftest import train as run_to_the_end
@@ -18,14 +19,17 @@ import itertools, json, sys
 from pathlib import Path
 from hearth_contracts.finetune import RunSpec
 from hearth_trainer.masking import IGNORED
-from hearth_trainer.run import Refused, _tokenizer, encode_all
+from hearth_trainer.model import check_base, load_tokenizer
+from hearth_trainer.refusal import Refused
+from hearth_trainer.rows import encode_split
 answers = {}
 for path in sys.argv[1:]:
     spec = RunSpec.model_validate_json(Path(path).read_text())
     try:
-        tokenizer = _tokenizer(spec)
+        vocabulary = check_base(spec)
+        tokenizer = load_tokenizer(spec)
         rows = []
-        for example in encode_all(tokenizer, spec):
+        for example in encode_split(tokenizer, spec, vocabulary).train:
             pairs = zip(example.input_ids, example.labels, strict=True)
             groups = itertools.groupby(pairs, key=lambda pair: pair[1] != IGNORED)
             assert all(label in (token, IGNORED) for token, label in zip(example.input_ids, example.labels))

@@ -1,0 +1,133 @@
+"""TRL's trainers, set as a run asks for and counting what they learn from."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from hearth_contracts.finetune import RunSpec
+from transformers import EarlyStoppingCallback
+from trl import SFTConfig, SFTTrainer, pack_dataset
+
+from hearth_trainer.loss import LabelledLossTrainer, is_plain
+from hearth_trainer.masking import Example
+from hearth_trainer.reporter import Reporter
+from hearth_trainer.rows import Split
+
+MOST_ROWS_AT_ONCE = 8
+CHECKPOINTS_A_RUN = 10
+PROCESSES = int(os.environ.get("WORLD_SIZE", "1"))
+"""How many processes, each with a GPU of its own, train together; torchrun says so."""
+
+
+class Counted:
+    """Mixed into a trainer: tells the reporter how many tokens each pass had."""
+
+    def __init__(self, reporter: Reporter, **options: Any) -> None:
+        super().__init__(**options)
+        self._reporter = reporter
+
+    def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+        """One pass over a part of the batch."""
+        mask = inputs.get("attention_mask")
+        self._reporter.tokens_seen += inputs["input_ids"].numel() if mask is None else mask.sum()
+        return super().training_step(model, inputs, *rest, **more)  # type: ignore[misc]
+
+
+class CountedSFT(Counted, SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer, counting."""
+
+
+class CountedLabelledLoss(Counted, LabelledLossTrainer):
+    """Ours, counting."""
+
+
+def sft_trainer(spec: RunSpec, tokenizer: Any, model: Any, split: Split, reporter: Reporter) -> SFTTrainer:
+    """A trainer ready to run."""
+    rows = _dataset(spec, split.train)
+    arguments = SFTConfig(
+        **common_arguments(spec, len(rows), bool(split.validation)),
+        max_length=None,
+        packing=spec.hyperparameters.packing,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    kind = CountedLabelledLoss if is_plain(model) and PROCESSES == 1 else CountedSFT
+    trainer = kind(
+        reporter,
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=_dataset(spec, split.validation) if split.validation else None,
+        processing_class=tokenizer,
+        callbacks=callbacks(spec, reporter),
+    )
+    trainer.processing_class = None  # or every checkpoint stores the tokenizer too: 33 MB for Gemma
+    return trainer
+
+
+def _dataset(spec: RunSpec, examples: list[Example]) -> Dataset:
+    rows = Dataset.from_list([{"input_ids": e.input_ids, "labels": e.labels} for e in examples])
+    return pack_dataset(rows, spec.hyperparameters.max_length) if spec.hyperparameters.packing else rows
+
+
+def callbacks(spec: RunSpec, reporter: Reporter) -> list[Any]:
+    """What looks on while a run goes."""
+    patience = spec.hyperparameters.early_stopping_patience
+    if patience is None:
+        return [reporter]
+    return [reporter, EarlyStoppingCallback(patience, spec.hyperparameters.early_stopping_threshold)]
+
+
+def common_arguments(spec: RunSpec, rows: int, validates: bool) -> dict[str, Any]:
+    """The arguments that all of TRL's trainers share."""
+    settings = spec.hyperparameters
+    at_once, passes = division(settings.batch_size, settings.gradient_accumulation_steps, PROCESSES)
+    steps = settings.steps(rows)
+    cuda = torch.cuda.is_available()
+    save_steps = settings.save_steps or max(1, steps // CHECKPOINTS_A_RUN)
+    arguments: dict[str, Any] = {
+        "output_dir": str(Path(spec.work_dir) / "checkpoints"),
+        "per_device_train_batch_size": at_once,
+        "per_device_eval_batch_size": at_once,
+        "gradient_accumulation_steps": passes,
+        "max_steps": steps,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.lr_scheduler_type,
+        "warmup_steps": settings.warmup_steps,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "seed": settings.seed,
+        "logging_steps": 1,
+        "save_steps": save_steps,
+        "save_total_limit": 2,
+        "report_to": [],
+        "disable_tqdm": True,
+        "use_cpu": not cuda,
+        "bf16": cuda,
+        "gradient_checkpointing": cuda,
+        "dataloader_pin_memory": cuda,
+    }
+    if validates:
+        every = settings.eval_steps or max(1, steps // CHECKPOINTS_A_RUN)
+        arguments |= {"eval_strategy": "steps", "eval_steps": every, "prediction_loss_only": True}
+        if settings.early_stopping_patience is not None:  # the best adapter is kept, so each that is measured is saved
+            arguments |= {"save_steps": every, "load_best_model_at_end": True, "metric_for_best_model": "eval_loss"}
+    return arguments
+
+
+def division(batch_size: int, passes: int | None, world: int) -> tuple[int, int]:
+    """Rows that go through the model together on each device, and passes a step, for `batch_size` rows a step.
+
+    Without a number of passes, the largest divisor of the batch that is not too many rows. Raises ValueError when
+    the batch cannot be split among the devices.
+    """
+    share, left = divmod(batch_size, world)
+    if left:
+        raise ValueError(f"batch_size {batch_size} cannot be split among {world} devices; take a multiple of {world}")
+    if passes is None:
+        rows = max(rows for rows in range(1, MOST_ROWS_AT_ONCE + 1) if share % rows == 0)
+        return rows, share // rows
+    if share % passes:
+        raise ValueError(f"{share} rows on each of {world} devices cannot be split into {passes} passes")
+    return share // passes, passes
