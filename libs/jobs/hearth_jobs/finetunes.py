@@ -81,7 +81,7 @@ class FinetuneStore:
     def points(self, finetune_id: str, after: int = 0) -> list[Metric]:
         """The curve behind step `after`, in order."""
         found = self.redis.zrangebyscore(keys.finetune_metrics(finetune_id), f"({after}", "+inf")
-        return [Metric.model_validate_json(body) for body in found]
+        return [Metric.model_validate_json(text(body)) for body in found]
 
     def set_checkpoint(self, finetune_id: str, step: int) -> None:
         """Note the newest checkpoint that lies in S3."""

@@ -8,6 +8,7 @@ from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_contracts.names import adapter_id_for, is_record_id, new_id
 from hearth_jobs.finetunes import waiting
+from hearth_jobs.idempotency import Recorder, no_record
 from hearth_jobs.queues import TRAINING, enqueue, transaction
 from hearth_storage.model_store import StoredModel, snapshot_path
 from hearth_storage.objects import DATASETS, read_object
@@ -17,6 +18,7 @@ from hearth_management.defaults import Facts, context_of, settle
 from hearth_management.models import require_base
 from hearth_management.services import Services
 
+UNKNOWN = "there is no fine-tune {!r}; GET /v1/finetune/ lists what there is"
 NONE_YET = "there is no fine-tune yet; POST /v1/finetune/ begins one"
 
 
@@ -68,7 +70,7 @@ def require_dataset(services: Services, dataset_id: str) -> Dataset:
     return Dataset.model_validate_json(body)
 
 
-def begin(services: Services, request: FinetuneRequest) -> Job:
+def begin(services: Services, request: FinetuneRequest, remember: Recorder = no_record) -> Job:
     """Record a fine-tune with its job and queue it, in one transaction. Raises NotFound, Invalid."""
     planned = plan(services, request)
     finetune_id = new_id()
@@ -86,11 +88,12 @@ def begin(services: Services, request: FinetuneRequest) -> Job:
         created_at=now(),
     )
     services.finetunes.put(pipe, record)
+    remember(pipe, job)
     pipe.execute()
     return job
 
 
-def resume(services: Services, finetune_id: str) -> Job:
+def resume(services: Services, finetune_id: str, remember: Recorder = no_record) -> Job:
     """Queue a job that goes on from the last checkpoint. Raises NotFound, and Conflict for what has not ended early.
 
     Of two requests at once one is refused.
@@ -106,12 +109,13 @@ def resume(services: Services, finetune_id: str) -> Job:
         job = _queue(services, pipe, record.model_id, record.dataset_id, record.id)
         jobs = (*record.previous_job_ids, record.job_id)
         services.finetunes.put(pipe, record.model_copy(update={"job_id": job.id, "previous_job_ids": jobs}))
+        remember(pipe, job)
         made[:] = [job]
 
     try:
         services.finetunes.change(finetune_id, again)
     except KeyError:
-        raise NotFound(f"there is no fine-tune {finetune_id!r}; GET /v1/finetune/ lists what there is") from None
+        raise NotFound(UNKNOWN.format(finetune_id)) from None
     return made[0]
 
 
@@ -132,7 +136,7 @@ def get(services: Services, finetune_id: str) -> FinetuneStatus:
     """One fine-tune. Raises NotFound."""
     record = services.finetunes.get(finetune_id)
     if record is None:
-        raise NotFound(f"there is no fine-tune {finetune_id!r}; GET /v1/finetune/ lists what there is")
+        raise NotFound(UNKNOWN.format(finetune_id))
     return _status(services, record, _places(services))
 
 

@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hearth_contracts.adapters import AdapterManifest
 from hearth_contracts.base import now
+from hearth_contracts.datasets import Dataset, DatasetFormat
 from hearth_jobs.config import RedisSettings
 from hearth_management.app import management_app
 from hearth_management.config import ManagementSettings
@@ -96,7 +97,7 @@ def put_model(home: HomeSettings) -> Callable[..., None]:
         folder = model_folder(home.models, model_id)
         snapshot = folder / "snapshots" / "abc"
         snapshot.mkdir(parents=True)
-        (snapshot / "config.json").write_text(json.dumps({"architectures": [architecture], **config}))
+        (snapshot / "config.json").write_text(json.dumps({"architectures": [architecture], "max_position_embeddings": 4096, **config}))
         if shapes:
             (snapshot / "model.safetensors").write_bytes(safetensors(shapes))
         stored = StoredModel(model_id=model_id, revision="abc", size_bytes=7, license="mit", created_at=now())
@@ -136,7 +137,13 @@ def put_dataset(s3: Minio) -> Callable[[str], None]:
     """Make a dataset exist: its metadata is what says so."""
 
     def put(dataset_id: str) -> None:
-        s3.put_object(bucket_name=DATASETS, object_name=f"{dataset_id}/metadata.json", data=BytesIO(b"{}"), length=2)
+        dataset = Dataset(
+            id=dataset_id, name="a.jsonl", s3_path=f"{dataset_id}/metadata.json", description=None,
+            format=DatasetFormat.MESSAGES, rows=400, turns=800, bytes=7, sha256="0", created_at=now(),
+        )  # fmt: skip
+        body = dataset.model_dump_json().encode()
+        key = f"{dataset_id}/metadata.json"
+        s3.put_object(bucket_name=DATASETS, object_name=key, data=BytesIO(body), length=len(body))
 
     return put
 

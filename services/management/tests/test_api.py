@@ -327,7 +327,7 @@ def test_a_finetune_is_recorded_and_queued(
     status = answered(client.get("/v1/finetune/status"))
     assert (status["name"], status["model_id"], status["job"]) == ("My Support!", BASE, job)
     assert status["adapter_id"] == f"my-support-{status['id'][:8]}"
-    assert (status["hyperparameters"]["lora_rank"], status["hyperparameters"]["lora_alpha"]) == (4, 32)
+    assert (status["hyperparameters"]["lora_rank"], status["hyperparameters"]["lora_alpha"]) == (4, 8)
 
     killed = answered(client.post("/v1/finetune/interrupt"))
     assert (killed["id"], killed["status"]) == (job["id"], "KILLED")

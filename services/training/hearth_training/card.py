@@ -1,6 +1,7 @@
 """The adapter's card: a README.md in the form that model hubs read, so that it can be told apart anywhere."""
 
 import json
+from collections.abc import Mapping
 
 from hearth_contracts.adapters import AdapterManifest
 from hearth_contracts.finetune import FinetuneResult
@@ -38,6 +39,6 @@ def card(name: str, manifest: AdapterManifest, result: FinetuneResult) -> str:
     )
 
 
-def _table(title: str, rows: dict[str, object]) -> list[str]:
+def _table(title: str, rows: Mapping[str, object]) -> list[str]:
     lines = [f"| {key} | {str(value).replace('|', '&#124;')} |" for key, value in rows.items()]
     return [*([f"## {title}", ""] if title else []), "| | |", "| --- | --- |", *lines, ""]

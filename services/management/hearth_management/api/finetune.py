@@ -1,14 +1,33 @@
 """The routes of fine-tuning."""
 
-from fastapi import APIRouter
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.sse import EventSourceResponse
 from hearth_contracts.errors import NotFound
-from hearth_contracts.finetune import FinetunePlan, FinetuneRequest, FinetuneStatus
+from hearth_contracts.finetune import FinetuneMetrics, FinetunePlan, FinetuneRequest, FinetuneStatus
 from hearth_contracts.jobs import Job
 from hearth_contracts.models import ModelEntry
 from hearth_contracts.names import is_record_id
 
-from hearth_management import finetune, models
+from hearth_management import curves, finetune, models
+from hearth_management.api.once import IdempotencyKey
 from hearth_management.services import Services
+
+EVENT_STREAM = "text/event-stream"
+
+_METRICS_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "application/json": {
+                "schema": FinetuneMetrics.model_json_schema(ref_template="#/components/schemas/{model}")
+            },
+            EVENT_STREAM: {"schema": {"type": "string"}},
+        },
+        "description": "The curve. Followed: an event a step, whose id is the step's number, to be sent back as "
+        "Last-Event-ID; at last an event named `end` with the fine-tune.",
+    }
+}
 
 
 def finetune_routes(services: Services) -> APIRouter:
@@ -17,7 +36,7 @@ def finetune_routes(services: Services) -> APIRouter:
 
     def known(finetune_id: str) -> str:
         if not is_record_id(finetune_id):
-            raise NotFound(f"there is no fine-tune {finetune_id!r}; GET /v1/finetune/ lists what there is")
+            raise NotFound(finetune.UNKNOWN.format(finetune_id))
         return finetune_id
 
     @router.get("/models", summary="List all models available for finetuning")
@@ -29,8 +48,13 @@ def finetune_routes(services: Services) -> APIRouter:
         return finetune.list_all(services)
 
     @router.post("", summary="Finetune adapter on dataset")
-    def begin(request: FinetuneRequest) -> Job:
-        return finetune.begin(services, request)
+    def begin(request: FinetuneRequest, key: IdempotencyKey = None) -> Job:
+        return services.idempotency.once(
+            key,
+            "POST /v1/finetune",
+            request.model_dump_json(),
+            lambda record: finetune.begin(services, request, record),
+        )
 
     @router.post("/plan", summary="Show every setting that such a fine-tune would have; nothing begins")
     def plan(request: FinetuneRequest) -> FinetunePlan:
@@ -49,7 +73,32 @@ def finetune_routes(services: Services) -> APIRouter:
         return finetune.get(services, known(finetune_id))
 
     @router.post("/{finetune_id}/resume", summary="Go on with a killed or failed fine-tune from its last checkpoint")
-    def resume(finetune_id: str) -> Job:
-        return finetune.resume(services, known(finetune_id))
+    def resume(finetune_id: str, key: IdempotencyKey = None) -> Job:
+        return services.idempotency.once(
+            key,
+            "POST /v1/finetune/resume",
+            finetune_id,
+            lambda record: finetune.resume(services, known(finetune_id), record),
+        )
+
+    @router.get(
+        "/{finetune_id}/metrics",
+        summary="The training's curve, or its steps as they come",
+        response_class=Response,
+        responses=_METRICS_ANSWERS,
+    )
+    def metrics(
+        finetune_id: str,
+        after: Annotated[int, Query(ge=0, description="only what comes after this step")] = 0,
+        stay: Annotated[bool, Query(alias="follow", description="send the steps as they come")] = False,
+        accept: Annotated[str, Header(include_in_schema=False)] = "",
+        last_event_id: Annotated[str | None, Header(description="the id of the last event that was seen")] = None,
+    ) -> Response:
+        curve = curves.metrics(services, known(finetune_id), after)
+        if stay or EVENT_STREAM in accept:
+            headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+            events = curves.follow(services, curve.finetune_id, last_event_id or str(after))
+            return EventSourceResponse(events, headers=headers)
+        return Response(curve.model_dump_json(), media_type="application/json")
 
     return router

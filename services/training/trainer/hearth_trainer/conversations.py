@@ -9,7 +9,7 @@ from hearth_contracts.rows import Conversation, PlainText, Preference, Row, read
 
 LONGEST_INTEGER = 4_000
 
-__all__ = ["Conversation", "PlainText", "Preference", "Row", "read_conversations", "read_rows"]
+__all__ = ["Conversation", "PlainText", "Preference", "Row", "read_rows", "with_chosen"]
 
 
 def read_rows(path: Path, data_format: DatasetFormat) -> Iterator[Row]:
@@ -23,14 +23,6 @@ def read_rows(path: Path, data_format: DatasetFormat) -> Iterator[Row]:
 def _number(digits: str) -> float:
     """An integer; one too long for Python to read is what any other JSON reader makes of it."""
     return int(digits) if len(digits) < LONGEST_INTEGER else float(digits)
-
-
-def read_conversations(path: Path, data_format: DatasetFormat) -> Iterator[Conversation]:
-    """Every row as a conversation; of a preference pair, the one with the chosen answer. Raises ValueError for text."""
-    for row in read_rows(path, data_format):
-        if isinstance(row, PlainText):
-            raise ValueError("plain text has no turns")
-        yield row if isinstance(row, Conversation) else with_chosen(row)
 
 
 def with_chosen(pair: Preference) -> Conversation:

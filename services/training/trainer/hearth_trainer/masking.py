@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from hearth_trainer.conversations import Conversation
+from hearth_trainer.conversations import Conversation, PlainText, Row, with_chosen
 
 IGNORED = -100
 """The label of a token that does not count (PyTorch's cross-entropy skips it)."""
@@ -19,6 +19,14 @@ class Example:
 
     input_ids: list[int]
     labels: list[int]  # the token's id where it is learnt, IGNORED elsewhere
+
+
+def encode_row(tokenizer: Any, row: Row) -> Example:
+    """A conversation; of a preference pair the better one; of plain text all, and its end. Raises CannotEncode."""
+    if isinstance(row, PlainText):
+        ids: list[int] = [*tokenizer(row.text)["input_ids"], tokenizer.eos_token_id]
+        return Example(ids, list(ids))
+    return encode(tokenizer, row if isinstance(row, Conversation) else with_chosen(row))
 
 
 def encode(tokenizer: Any, conversation: Conversation) -> Example:

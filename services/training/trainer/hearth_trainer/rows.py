@@ -8,8 +8,8 @@ from typing import Any
 from hearth_contracts.datasets import DatasetFormat
 from hearth_contracts.finetune import RunSpec
 
-from hearth_trainer.conversations import read_conversations
-from hearth_trainer.masking import CannotEncode, Example, cut, encode, learns_something
+from hearth_trainer.conversations import read_rows
+from hearth_trainer.masking import CannotEncode, Example, cut, encode_row, learns_something
 from hearth_trainer.refusal import Refused
 
 ROWS_NAMED = 10
@@ -43,19 +43,19 @@ def encode_file(
     """Every row of a file, cut to max_length. Raises Refused, naming the rows that cannot be learnt from."""
     faults = Faults(spec.model_id, spec.hyperparameters.max_length, vocabulary)
     examples: list[Example] = []
-    for conversation in read_conversations(path, data_format):
+    for row in read_rows(path, data_format):
         try:
-            whole = encode(tokenizer, conversation)
+            whole = encode_row(tokenizer, row)
         except CannotEncode as error:
-            faults.rejected.append((conversation.line, str(error)))
+            faults.rejected.append((row.line, str(error)))
             continue
         example = cut(whole, spec.hyperparameters.max_length)
         if (highest := max(example.input_ids, default=0)) >= vocabulary:
-            faults.unknown.append((conversation.line, highest))
+            faults.unknown.append((row.line, highest))
         elif learns_something(example):
             examples.append(example)
         else:
-            faults.cut_off.append((conversation.line, len(whole.input_ids)))
+            faults.cut_off.append((row.line, len(whole.input_ids)))
     faults.raise_if_any()
     return examples
 
