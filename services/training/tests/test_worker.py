@@ -33,6 +33,9 @@ from hearth_storage.objects import ARTIFACTS, DATASETS
 from minio import Minio
 from redis import Redis
 
+pytestmark = pytest.mark.timeout(400)
+PATIENCE_SECONDS = 180  # a run takes ten, on a machine with nothing else to do
+
 T = TypeVar("T")
 BASE = "tiny/llama"
 SUPPORT = CHECKOUT / "tests" / "support"
@@ -106,13 +109,13 @@ class Place:
     def job(self, finetune: Finetune) -> Job:
         return self.jobs.get(finetune.job_id)
 
-    def over(self, finetune: Finetune, seconds: float = 60) -> Job:
-        wait_for(lambda: self.job(finetune).status.is_over, seconds, lambda: self.told(finetune))
+    def over(self, finetune: Finetune) -> Job:
+        wait_for(lambda: self.job(finetune).status.is_over, PATIENCE_SECONDS, lambda: self.told(finetune))
         return self.job(finetune)
 
     def until_step(self, finetune: Finetune, step: int) -> None:
         """Wait until the training has reported `step`."""
-        wait_for(lambda: step <= max(self.curve(finetune), default=0), 60, lambda: self.told(finetune))
+        wait_for(lambda: step <= max(self.curve(finetune), default=0), PATIENCE_SECONDS, lambda: self.told(finetune))
 
     def curve(self, finetune: Finetune) -> dict[int, float | None]:
         return {point.step: point.loss for point in FinetuneStore(self.redis).points(finetune.id)}

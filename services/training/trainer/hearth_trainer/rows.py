@@ -7,20 +7,25 @@ from typing import Any
 
 from hearth_contracts.datasets import DatasetFormat
 from hearth_contracts.finetune import RunSpec
+from hearth_contracts.rows import Preference, Row
 
 from hearth_trainer.conversations import read_rows
 from hearth_trainer.masking import CannotEncode, Example, cut, encode_row, learns_something
+from hearth_trainer.preferences import Pair, encode_pair
 from hearth_trainer.refusal import Refused
 
 ROWS_NAMED = 10
 
+Encoded = Example | Pair
+"""A row for sft, or one for dpo."""
+
 
 @dataclass(frozen=True)
 class Split:
-    """The examples to learn from, and those that only measure."""
+    """The rows to learn from, and those that only measure."""
 
-    train: list[Example]
-    validation: list[Example]
+    train: list[Encoded]
+    validation: list[Encoded]
 
 
 def encode_split(tokenizer: Any, spec: RunSpec, vocabulary: int) -> Split:
@@ -39,25 +44,38 @@ def encode_split(tokenizer: Any, spec: RunSpec, vocabulary: int) -> Split:
 
 def encode_file(
     tokenizer: Any, path: Path, data_format: DatasetFormat, spec: RunSpec, vocabulary: int
-) -> list[Example]:
+) -> list[Encoded]:
     """Every row of a file, cut to max_length. Raises Refused, naming the rows that cannot be learnt from."""
-    faults = Faults(spec.model_id, spec.hyperparameters.max_length, vocabulary)
-    examples: list[Example] = []
+    limit = spec.hyperparameters.max_length
+    faults = Faults(spec.model_id, limit, vocabulary)
+    encoded: list[Encoded] = []
     for row in read_rows(path, data_format):
         try:
-            whole = encode_row(tokenizer, row)
+            whole = _encode(tokenizer, row, spec.hyperparameters.method)
         except CannotEncode as error:
             faults.rejected.append((row.line, str(error)))
             continue
-        example = cut(whole, spec.hyperparameters.max_length)
-        if (highest := max(example.input_ids, default=0)) >= vocabulary:
+        if (highest := max(whole.input_ids, default=0)) >= vocabulary:
             faults.unknown.append((row.line, highest))
-        elif learns_something(example):
-            examples.append(example)
+        elif isinstance(whole, Pair):
+            if len(whole.prompt) < limit:  # the trainer cuts the answers
+                encoded.append(whole)
+            else:
+                faults.cut_off.append((row.line, len(whole.prompt) + 1))
+        elif learns_something(short := cut(whole, limit)):
+            encoded.append(short)
         else:
             faults.cut_off.append((row.line, len(whole.input_ids)))
     faults.raise_if_any()
-    return examples
+    return encoded
+
+
+def _encode(tokenizer: Any, row: Row, method: str) -> Encoded:
+    if method == "sft":
+        return encode_row(tokenizer, row)
+    if not isinstance(row, Preference):
+        raise CannotEncode("dpo learns from preference pairs, and this is none")
+    return encode_pair(tokenizer, row)
 
 
 @dataclass
@@ -69,7 +87,7 @@ class Faults:
     vocabulary: int
     rejected: list[tuple[int, str]] = field(default_factory=list)  # line, the template's words
     unknown: list[tuple[int, int]] = field(default_factory=list)  # line, the highest token id
-    cut_off: list[tuple[int, int]] = field(default_factory=list)  # line, tokens of the whole row
+    cut_off: list[tuple[int, int]] = field(default_factory=list)  # line, tokens that would be needed
 
     def raise_if_any(self) -> None:
         """Raise Refused for the first kind that there is."""
@@ -77,10 +95,10 @@ class Faults:
             words = "; ".join(f"line {line}: {reason}" for line, reason in self.rejected[:ROWS_NAMED])
             raise Refused(f"{len(self.rejected)} rows do not fit {self.model_id}: {words}")
         if self.unknown:
-            lines, highest = _lines(self.unknown), max(token for _, token in self.unknown)
+            highest = max(token for _, token in self.unknown)
             raise Refused(
                 f"{len(self.unknown)} rows have tokens that {self.model_id} has no embedding for "
-                f"(up to {highest}; it has {self.vocabulary}): {lines}. "
+                f"(up to {highest}; it has {self.vocabulary}): {_lines(self.unknown)}. "
                 "Its tokenizer belongs to another model: add the model again, whole"
             )
         if self.cut_off:

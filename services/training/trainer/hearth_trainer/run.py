@@ -1,5 +1,6 @@
 """One training run: TRL with a LoRA adapter, on rows we have encoded ourselves."""
 
+import math
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from hearth_trainer.model import check_base, load_adapted, load_tokenizer
 from hearth_trainer.refusal import Refused
 from hearth_trainer.reporter import Reporter
 from hearth_trainer.rows import Split, encode_split
-from hearth_trainer.trainers import sft_trainer
+from hearth_trainer.trainers import trainer_for
 
 STOPPED = 128 + signal.SIGTERM
 """The exit code of a run that was asked to stop and has saved a checkpoint."""
@@ -47,7 +48,7 @@ def run(spec: RunSpec, events: EventStream) -> int:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if prepared.reporter.stopping and trainer.state.global_step < trainer.state.max_steps:
         return STOPPED
-    base_loss, loss = _compare(trainer, events) if prepared.split.validation else (None, None)
+    base_loss, loss = _compare(trainer, spec, events) if prepared.split.validation else (None, None)
     events.say(StageEvent(stage="saving the adapter"))
     if trainer.is_world_process_zero():
         _save(trainer, spec)
@@ -72,12 +73,14 @@ def _prepare(spec: RunSpec, events: EventStream) -> Prepared:
     split = encode_split(tokenizer, spec, vocabulary)
     events.say(StageEvent(stage="loading the model"))
     reporter = Reporter(events)
-    return Prepared(sft_trainer(spec, tokenizer, load_adapted(spec), split, reporter), reporter, split)
+    return Prepared(trainer_for(spec, tokenizer, load_adapted(spec), split, reporter), reporter, split)
 
 
-def _compare(trainer: Any, events: EventStream) -> tuple[float, float]:
+def _compare(trainer: Any, spec: RunSpec, events: EventStream) -> tuple[float, float]:
     """The loss on the validation rows of the base alone, and with its adapter."""
     events.say(StageEvent(stage="comparing with the base"))
+    if spec.hyperparameters.method == "dpo":  # the base is the reference, which prefers neither answer to itself
+        return math.log(2), float(trainer.evaluate()["eval_loss"])
     with trainer.accelerator.unwrap_model(trainer.model).disable_adapter():
         base = trainer.evaluate(metric_key_prefix="base")["base_loss"]
     return float(base), float(trainer.evaluate()["eval_loss"])

@@ -11,9 +11,9 @@ from transformers import EarlyStoppingCallback
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from hearth_trainer.loss import LabelledLossTrainer, is_plain
-from hearth_trainer.masking import Example
+from hearth_trainer.preferences import dpo_trainer
 from hearth_trainer.reporter import Reporter
-from hearth_trainer.rows import Split
+from hearth_trainer.rows import Encoded, Split
 
 MOST_ROWS_AT_ONCE = 8
 CHECKPOINTS_A_RUN = 10
@@ -43,8 +43,15 @@ class CountedLabelledLoss(Counted, LabelledLossTrainer):
     """Ours, counting."""
 
 
-def sft_trainer(spec: RunSpec, tokenizer: Any, model: Any, split: Split, reporter: Reporter) -> SFTTrainer:
-    """A trainer ready to run."""
+def trainer_for(spec: RunSpec, tokenizer: Any, model: Any, split: Split, reporter: Reporter) -> Any:
+    """A trainer of TRL's, ready to run."""
+    if spec.hyperparameters.method == "sft":
+        return _sft_trainer(spec, tokenizer, model, split, reporter)
+    arguments = common_arguments(spec, len(split.train), bool(split.validation))
+    return dpo_trainer(spec, tokenizer, model, split, reporter, arguments, callbacks(spec, reporter))
+
+
+def _sft_trainer(spec: RunSpec, tokenizer: Any, model: Any, split: Split, reporter: Reporter) -> SFTTrainer:
     rows = _dataset(spec, split.train)
     arguments = SFTConfig(
         **common_arguments(spec, len(rows), bool(split.validation)),
@@ -66,7 +73,7 @@ def sft_trainer(spec: RunSpec, tokenizer: Any, model: Any, split: Split, reporte
     return trainer
 
 
-def _dataset(spec: RunSpec, examples: list[Example]) -> Dataset:
+def _dataset(spec: RunSpec, examples: list[Encoded]) -> Dataset:
     rows = Dataset.from_list([{"input_ids": e.input_ids, "labels": e.labels} for e in examples])
     return pack_dataset(rows, spec.hyperparameters.max_length) if spec.hyperparameters.packing else rows
 
