@@ -25,10 +25,12 @@ from minio import Minio
 from pydantic import BaseModel, TypeAdapter
 
 from hearth_training.card import card
+from hearth_training.command import gpus_here, processes_for, trainer_command
 from hearth_training.config import TrainingSettings
 from hearth_training.curve import TRAINING_SHARE, Follower
 from hearth_training.data import fetch_rows, read_dataset
 from hearth_training.keeper import CheckpointKeeper
+from hearth_training.turns import take_turn
 
 EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)
 SECRETS = ("HEARTH_REDIS_URL", "HEARTH_S3_ACCESS_KEY", "HEARTH_S3_SECRET_KEY", "HF_TOKEN")
@@ -63,12 +65,13 @@ class Run:
         return self.folder / "adapter"
 
 
-def run(job_id: str) -> None:
-    """What RQ calls: train the fine-tune that the job is about."""
+def run(ticket: str) -> None:
+    """What RQ calls: train the fine-tune whose turn it is."""
     home = HomeSettings()
     redis = connect_redis(RedisSettings())
     jobs, finetunes = JobStore(redis), FinetuneStore(redis)
     s3 = connect_s3(S3Settings())
+    job_id = take_turn(jobs, finetunes, ticket)
 
     def body(attempt: Attempt) -> None:
         finetune = finetunes.get(jobs.subject(job_id))
@@ -127,7 +130,8 @@ def _run_trainer(run: Run, spec: RunSpec) -> DoneEvent:
     """Run the trainer and pass on what it says. Raises WorkFailed."""
     spec_path = run.folder / "run.json"
     spec_path.write_text(spec.model_dump_json(indent=2))
-    command = [str(run.settings.trainer_python), "-m", "hearth_trainer", str(spec_path)]
+    processes = processes_for(spec.hyperparameters, gpus_here())
+    command = trainer_command(run.settings.trainer_python, spec_path, processes)
     env = {name: value for name, value in os.environ.items() if name not in SECRETS}
     with CheckpointKeeper(run.s3, run.finetunes, run.finetune.id, run.attempt, run.folder / "checkpoints") as keeper:
         keeper.bring()

@@ -84,6 +84,6 @@ def dpo_trainer(
 
 
 def _dataset(pairs: list[Pair]) -> Dataset:
-    return Dataset.from_list([
-        {"prompt_ids": pair.prompt, "chosen_ids": pair.chosen, "rejected_ids": pair.rejected} for pair in pairs
-    ])
+    return Dataset.from_list(
+        [{"prompt_ids": pair.prompt, "chosen_ids": pair.chosen, "rejected_ids": pair.rejected} for pair in pairs]
+    )

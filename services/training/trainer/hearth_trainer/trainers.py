@@ -124,17 +124,11 @@ def common_arguments(spec: RunSpec, rows: int, validates: bool) -> dict[str, Any
 
 
 def division(batch_size: int, passes: int | None, world: int) -> tuple[int, int]:
-    """Rows that go through the model together on each device, and passes a step, for `batch_size` rows a step.
+    """Rows that go through the model together on each of `world` devices, and passes a step, for a batch they divide.
 
-    Without a number of passes, the largest divisor of the batch that is not too many rows. Raises ValueError when
-    the batch cannot be split among the devices.
+    Without a number of passes, as few as the largest divisor of a device's share that is not too many rows needs.
     """
-    share, left = divmod(batch_size, world)
-    if left:
-        raise ValueError(f"batch_size {batch_size} cannot be split among {world} devices; take a multiple of {world}")
+    share = batch_size // world
     if passes is None:
-        rows = max(rows for rows in range(1, MOST_ROWS_AT_ONCE + 1) if share % rows == 0)
-        return rows, share // rows
-    if share % passes:
-        raise ValueError(f"{share} rows on each of {world} devices cannot be split into {passes} passes")
+        passes = share // max(rows for rows in range(1, MOST_ROWS_AT_ONCE + 1) if share % rows == 0)
     return share // passes, passes
