@@ -45,12 +45,22 @@ def settle(asked: Hyperparameters, facts: Facts) -> Hyperparameters:
 
 def context_of(snapshot: Path) -> int | None:
     """The most tokens that a model takes, from its config.json."""
-    try:
-        config = json.loads((snapshot / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    config = _config(snapshot)
     found = (config.get("text_config") or config).get("max_position_embeddings")
     return found if isinstance(found, int) else None
+
+
+def is_quantized(snapshot: Path) -> bool:
+    """Whether a model's weights are stored in fewer bits than they can be trained in."""
+    return bool(_config(snapshot).get("quantization_config"))
+
+
+def _config(snapshot: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((snapshot / "config.json").read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError):
+        return {}
 
 
 def _epochs(rows: int) -> int:

@@ -1,7 +1,7 @@
 """Fine-tunes: planned, recorded and queued here, done by the training worker."""
 
 from hearth_contracts.base import now
-from hearth_contracts.datasets import Dataset
+from hearth_contracts.datasets import Dataset, DatasetFormat
 from hearth_contracts.errors import Conflict, Fault, HearthError, Invalid, NotFound
 from hearth_contracts.finetune import Finetune, FinetunePlan, FinetuneRequest, FinetuneStatus
 from hearth_contracts.hyperparameters import Hyperparameters
@@ -10,15 +10,16 @@ from hearth_contracts.names import adapter_id_for, is_record_id, new_id
 from hearth_jobs.finetunes import waiting
 from hearth_jobs.idempotency import Recorder, no_record
 from hearth_jobs.queues import TRAINING, enqueue, transaction
+from hearth_storage.datasets import read_dataset
 from hearth_storage.model_store import StoredModel, snapshot_path
-from hearth_storage.objects import DATASETS, read_object
 from redis.client import Pipeline
 
-from hearth_management.defaults import Facts, context_of, settle
+from hearth_management.defaults import Facts, context_of, is_quantized, settle
 from hearth_management.models import require_base
 from hearth_management.services import Services
 
 UNKNOWN = "there is no fine-tune {!r}; GET /v1/finetune/ lists what there is"
+PAIRS = (DatasetFormat.PREFERENCE, DatasetFormat.OPENAI_PREFERENCE)
 NONE_YET = "there is no fine-tune yet; POST /v1/finetune/ begins one"
 
 
@@ -31,6 +32,7 @@ def plan(services: Services, request: FinetuneRequest) -> FinetunePlan:
         require_dataset(services, asked.validation_dataset_id)
     context = context_of(snapshot_path(services.home.models, base))
     _check(services, asked, base, context)
+    _check_rows(asked, dataset)
     settings = settle(asked, Facts(rows=dataset.rows, model_bytes=base.size_bytes, context=context))
     return FinetunePlan(
         model_id=base.model_id,
@@ -43,6 +45,11 @@ def plan(services: Services, request: FinetuneRequest) -> FinetunePlan:
 
 
 def _check(services: Services, asked: Hyperparameters, base: StoredModel, context: int | None) -> None:
+    if is_quantized(snapshot_path(services.home.models, base)):
+        raise Invalid(
+            f"{base.model_id} is quantized; train on the model it was made from",
+            faults=[Fault(loc=["body", "model_id"], msg="quantized")],
+        )
     limit = services.settings.max_lora_rank
     if asked.lora_rank > limit:
         raise _refusal(
@@ -58,16 +65,26 @@ def _check(services: Services, asked: Hyperparameters, base: StoredModel, contex
         )  # fmt: skip
 
 
+def _check_rows(asked: Hyperparameters, dataset: Dataset) -> None:
+    """A method learns from rows of its own kind."""
+    if asked.method == "dpo" and dataset.format not in PAIRS:
+        raise _refusal(
+            "method", "dpo needs preference pairs",
+            f"dpo learns from preference pairs, and the rows of dataset {dataset.id} are {dataset.format}: "
+            "upload rows with `chosen` and `rejected`, or leave method out",
+        )  # fmt: skip
+
+
 def _refusal(field: str, fault: str, words: str) -> HearthError:
     return Invalid(words, faults=[Fault(loc=["body", "hyperparameters", field], msg=fault)])
 
 
 def require_dataset(services: Services, dataset_id: str) -> Dataset:
     """A dataset that is there. Raises NotFound."""
-    body = read_object(services.s3, DATASETS, f"{dataset_id}/metadata.json") if is_record_id(dataset_id) else None
-    if body is None:
+    dataset = read_dataset(services.s3, dataset_id) if is_record_id(dataset_id) else None
+    if dataset is None:
         raise NotFound(f"there is no dataset {dataset_id!r}; GET /v1/datasets/ lists what there is")
-    return Dataset.model_validate_json(body)
+    return dataset
 
 
 def begin(services: Services, request: FinetuneRequest, remember: Recorder = no_record) -> Job:

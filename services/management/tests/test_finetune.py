@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -79,6 +80,7 @@ def test_what_a_plan_shows_is_what_is_recorded(begin: Callable[..., httpx.Respon
         ({"lr_scheduler_type": "wavy"}, "linear"),
         ({"target_modules": ["../x"]}, "target_modules"),
         ({"max_length": 4097}, "at most 4096 tokens"),
+        ({"method": "dpo"}, "preference pairs"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_words(
@@ -88,6 +90,12 @@ def test_settings_that_cannot_be_are_refused_in_words(
     assert response.status_code in (404, 422)
     assert words in response.text
     assert services.jobs.all() == []
+
+
+def test_a_base_that_is_quantized_is_refused(begin: Callable[..., httpx.Response], services: Services) -> None:
+    config = services.home.models / "models--acme--llm" / "snapshots" / "abc" / "config.json"
+    config.write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "quantization_config": {"bits": 4}}))
+    refused(begin(), 422, "quantized")
 
 
 # -- resuming
@@ -180,6 +188,22 @@ def test_a_long_curve_is_thinned_and_keeps_its_newest_and_measured_steps(service
         services.finetunes.add_point(finetune_id, entry, before)
         before = entry
     assert [entry.step for entry in services.finetunes.points(finetune_id)] == [3, 4, 7]
+
+
+def test_a_curve_is_drawn_as_a_picture_that_loads_nothing(
+    begin: Callable[..., httpx.Response], client: TestClient, services: Services
+) -> None:
+    answered(begin(name="<Tom> & Co"))
+    path = f"/v1/finetune/{newest(client)['id']}/metrics.svg"
+    refused(client.get(path), 404, "first step")
+    for step in (1, 2, 3):
+        services.finetunes.add_point(newest(client)["id"], point(step, eval_loss=1.0), None)
+    response = client.get(path)
+    assert response.headers["content-type"] == "image/svg+xml"
+    picture = ElementTree.fromstring(response.content)
+    words = {text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"<Tom> & Co", "step", "loss", "eval_loss"} <= words
+    assert "<script" not in response.text and "href" not in response.text
 
 
 def test_a_followed_curve_ends_with_the_finetune(

@@ -12,9 +12,11 @@ from hearth_contracts.names import is_record_id
 
 from hearth_management import curves, finetune, models
 from hearth_management.api.once import IdempotencyKey
+from hearth_management.picture import draw
 from hearth_management.services import Services
 
 EVENT_STREAM = "text/event-stream"
+SVG = "image/svg+xml"
 
 _METRICS_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -100,5 +102,18 @@ def finetune_routes(services: Services) -> APIRouter:
             events = curves.follow(services, curve.finetune_id, last_event_id or str(after))
             return EventSourceResponse(events, headers=headers)
         return Response(curve.model_dump_json(), media_type="application/json")
+
+    @router.get(
+        "/{finetune_id}/metrics.svg",
+        summary="A picture of the training's curve",
+        response_class=Response,
+        responses={200: {"content": {SVG: {"schema": {"type": "string"}}}}},
+    )
+    def picture(finetune_id: str) -> Response:
+        record = finetune.get(services, known(finetune_id))
+        points = services.finetunes.points(record.id)
+        if not points:
+            raise NotFound(f"fine-tune {record.id} has no curve yet: its first step is not done")
+        return Response(draw(record.name, points), media_type=SVG)
 
     return router
