@@ -123,23 +123,27 @@ class Attempt:
                 cwd=cwd,
                 text=True,
             )
+            yield from self.follow(child, grace)
+
+    def follow(self, child: "subprocess.Popen[str]", grace: float) -> Iterator[str]:
+        """`lines`, of a guarded process that runs already: from now on this attempt feeds its guard, and ends it."""
+        with self._lock:
+            self._children.append(child)
+            self._grace = max(self._grace, grace)
+        try:
+            if self._reason is not None:  # it came before the child's entry in the list
+                child.terminate()
+            assert child.stdout is not None
+            yield from child.stdout
+            child.wait()
+        finally:
+            code = end(child, grace)
             with self._lock:
-                self._children.append(child)
-                self._grace = max(self._grace, grace)
-            try:
-                if self._reason is not None:  # it came between the check above and the child's entry in the list
-                    child.terminate()
-                assert child.stdout is not None
-                yield from child.stdout
-                child.wait()
-            finally:
-                code = end(child, grace)
-                with self._lock:
-                    self._children.remove(child)
-                for pipe in (child.stdout, child.stdin):
-                    assert pipe is not None
-                    with contextlib.suppress(BrokenPipeError):  # a heartbeat that nobody read any more
-                        pipe.close()
+                self._children.remove(child)
+            for pipe in (child.stdout, child.stdin):
+                assert pipe is not None
+                with contextlib.suppress(BrokenPipeError):  # a heartbeat that nobody read any more
+                    pipe.close()
         self.check()
         if code != 0:
             raise WorkFailed(_why(code, last_words(self.log_path)))

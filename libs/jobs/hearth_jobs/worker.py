@@ -1,18 +1,26 @@
-"""An RQ worker that stops when told to, outlives a Redis that is away, and whose work-horse never outlives it."""
+"""An RQ worker that stops when told to, outlives a Redis that is away, and whose work-horse never outlives it.
+
+The work-horse may be made ready before its job comes.
+"""
 
 import contextlib
 import ctypes
+import json
 import logging
 import os
 import select
 import signal
 import socket
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, Worker
+from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -25,19 +33,47 @@ _PULSE_SECONDS = 1.0
 _MONITOR_SECONDS = 15  # between the entries in RQ's own books
 
 
+@dataclass(frozen=True)
+class _Standby:
+    """A work-horse that was forked before there is a job for it, and the pipe on which it waits for one."""
+
+    pid: int
+    orders: int
+
+
 class HearthWorker(Worker):
-    """RQ's forking worker with four changes.
+    """RQ's forking worker with five changes.
 
     Told to stop, it tells its work-horse too, which gives the job's lease back: RQ would wait for the job's end,
     which for a deployment is never. Killed, its work-horse dies with it: RQ would leave it working, unseen, while
     the next worker takes another job. A work-horse that is frozen is killed before its lease ends, so that it can not
     wake up beside the next attempt. While Redis is away both live on: RQ's worker would quit at its next heartbeat.
+    With `make_ready`, the next work-horse is forked while there is no job, calls that function, and waits: what takes
+    long and is the same for every job is paid before the job comes.
     """
 
     max_connection_wait_time = 2.0  # RQ would look for Redis once a minute only
+    make_ready: Callable[[], None] | None = None
+    _standby: _Standby | None = None
+    _is_tied = False
+
+    def work(self, *arguments: Any, **options: Any) -> bool:
+        """Take jobs until told to stop."""
+        self._fork_standby()
+        try:
+            return bool(super().work(*arguments, **options))
+        finally:
+            self._end_standby()
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Do one, and make the next work-horse ready."""
+        super().execute_job(job, queue)
+        self._fork_standby()
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        """Fork, and watch the child's pulse."""
+        """Give the job to the work-horse that stands by; where none does, fork one. Watch its pulse."""
+        if self._hand_over(job):
+            return
         hears, self._beats = os.pipe()
         super().fork_work_horse(job, queue)
         os.close(self._beats)  # here only: the child never returns from the call above
@@ -46,6 +82,9 @@ class HearthWorker(Worker):
     def setup_work_horse_signals(self) -> None:
         """In the work-horse, right after the fork: die when the worker dies, show life while it lives."""
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
+        if self._is_tied:  # it stood by
+            return
+        self._is_tied = True
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != self.pid:  # it died before the call above
             os._exit(1)
@@ -55,6 +94,61 @@ class HearthWorker(Worker):
         """Pass the request on to the work-horse."""
         if self.horse_pid:
             self.kill_horse(signal.SIGTERM)
+
+    def _fork_standby(self) -> None:
+        if self.make_ready is None:
+            return
+        orders, write_end = os.pipe()
+        hears, self._beats = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(write_end)
+            os.setpgrp()
+            self._stand_by(orders)
+        for end in (orders, self._beats):
+            os.close(end)
+        self._standby = _Standby(pid, write_end)
+        threading.Thread(target=_watch, args=(hears, pid), name="pulse", daemon=True).start()
+
+    def _stand_by(self, orders: int) -> None:
+        """The whole life of a work-horse that was forked early. It never returns."""
+        with contextlib.suppress(BaseException), os.fdopen(orders) as pipe:
+            self.setup_work_horse_signals()
+            assert self.make_ready is not None
+            try:
+                self.make_ready()
+            except Exception:
+                log.exception("the next job starts cold")
+            if line := pipe.readline():
+                order = json.loads(line)
+                job = Job.fetch(order["job"], connection=self.connection, serializer=self.serializer)
+                self.execution = Execution(order["execution"], job.id, connection=self.connection)
+                self.main_work_horse(job, self.queues[0])
+        os._exit(0)
+
+    def _hand_over(self, job: Job) -> bool:
+        """Whether a work-horse stood by and has the job now."""
+        standby, self._standby = self._standby, None
+        if standby is None or self.execution is None:
+            return False
+        try:
+            os.write(standby.orders, json.dumps({"job": job.id, "execution": self.execution.id}).encode() + b"\n")
+        except BrokenPipeError:
+            log.warning("the work-horse that stood by has died")
+            os.waitpid(standby.pid, 0)
+            return False
+        finally:
+            os.close(standby.orders)
+        self._horse_pid = standby.pid
+        return True
+
+    def _end_standby(self) -> None:
+        if self._standby is not None:
+            os.close(self._standby.orders)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._standby.pid, signal.SIGTERM)
+            os.waitpid(self._standby.pid, 0)
+            self._standby = None
 
     def maintain_heartbeats(self, job: Job) -> None:
         """RQ's own book-keeping, which nobody of us reads: it can wait while Redis is away."""
@@ -92,8 +186,11 @@ def _watch(pipe: int, horse: int) -> None:
         os.close(pipe)
 
 
-def work(redis: Redis, queue: str, name: str) -> None:
-    """Take items from `queue` until told to stop. `name` shows in `status`; host and pid make it unique."""
+def work(redis: Redis, queue: str, name: str, make_ready: Callable[[], None] | None = None) -> None:
+    """Take items from `queue` until told to stop. `name` shows in `status`; host and pid make it unique.
+
+    `make_ready` is called in each work-horse before its job comes.
+    """
     lane = Queue(queue, connection=redis, serializer=JSONSerializer)
     worker = HearthWorker(
         [lane],
@@ -104,4 +201,5 @@ def work(redis: Redis, queue: str, name: str) -> None:
         job_monitoring_interval=_MONITOR_SECONDS,
         log_job_description=False,
     )
+    worker.make_ready = make_ready
     worker.work(logging_level="WARNING", with_scheduler=False)

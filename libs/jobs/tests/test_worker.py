@@ -23,23 +23,30 @@ def run(item):
     time.sleep(600)
 """
 WORKER = """
-import sys
+import os, pathlib, sys
 from hearth_jobs import worker
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect
 worker.SILENT_SECONDS, worker._MONITOR_SECONDS = 1.5, 1
-worker.work(connect(RedisSettings(redis_url=sys.argv[1])), "a-queue", "test")
+def make_ready():
+    pathlib.Path(sys.argv[2], "ready").write_text(str(os.getpid()))
+worker.work(connect(RedisSettings(redis_url=sys.argv[1])), "a-queue", "test", make_ready if sys.argv[2:] else None)
 """
 
 
 @contextmanager
-def worker(redis: Redis, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A worker of a queue of the test's own."""
+def worker(redis: Redis, folder: Path, *, warm: bool = False) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker of a queue of the test's own. A warm one's work-horse says in `ready` that it stands by."""
     (folder / "some_work.py").write_text(WORK)
     url = f"redis://127.0.0.1:{redis.connection_pool.connection_kwargs['port']}/0"
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-c", WORKER, url], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, url, *([str(folder)] if warm else [])],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
     try:
         yield process
     finally:
@@ -92,3 +99,35 @@ def test_worker_and_work_horse_outlive_a_redis_that_goes_away(tmp_path: Path) ->
                 works.kill()
                 enqueue(again, LANE, "second")
                 assert horse(tmp_path / "second").is_running()
+
+
+def test_the_work_horse_that_stands_by_does_the_item_and_another_takes_its_place(redis: Redis, tmp_path: Path) -> None:
+    with worker(redis, tmp_path, warm=True):
+        first = horse(tmp_path / "ready")
+        enqueue(redis, LANE, "first")
+        assert horse(tmp_path / "first").pid == first.pid
+        (tmp_path / "ready").unlink()
+        first.kill()
+        second = horse(tmp_path / "ready")
+        enqueue(redis, LANE, "second")
+        assert horse(tmp_path / "second").pid == second.pid != first.pid
+
+
+def test_one_that_dies_while_it_stands_by_loses_no_item(redis: Redis, tmp_path: Path) -> None:
+    with worker(redis, tmp_path, warm=True):
+        dead = horse(tmp_path / "ready")
+        dead.kill()
+        until(lambda: dead.status() == psutil.STATUS_ZOMBIE)
+        enqueue(redis, LANE, "item")
+        assert horse(tmp_path / "item").pid != dead.pid
+
+
+def test_a_worker_that_is_told_to_stop_or_killed_leaves_none_standing_by(redis: Redis, tmp_path: Path) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with worker(redis, tmp_path, warm=True) as process:
+            waits = horse(tmp_path / "ready")
+            until(lambda: redis.smembers("rq:workers"))  # it takes items, and heeds signals
+            process.send_signal(number)
+            process.wait(30)
+            until(lambda waits=waits: not waits.is_running())
+        (tmp_path / "ready").unlink()

@@ -6,11 +6,13 @@ from hearth_jobs.queues import TRAINING
 from hearth_jobs.worker import work
 from hearth_telemetry.logs import configure_logging
 
+from hearth_training.spare import make_ready
+
 
 def main() -> None:
     """Run the worker."""
     configure_logging("training")
-    work(connect(RedisSettings()), TRAINING.queue, "training")
+    work(connect(RedisSettings()), TRAINING.queue, "training", make_ready)
 
 
 if __name__ == "__main__":

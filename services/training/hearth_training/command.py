@@ -6,6 +6,8 @@ from pathlib import Path
 
 from hearth_contracts.hyperparameters import Hyperparameters
 
+SECRETS = ("HEARTH_REDIS_URL", "HEARTH_S3_ACCESS_KEY", "HEARTH_S3_SECRET_KEY", "HF_TOKEN")
+
 
 def trainer_command(python: Path, spec: Path, processes: int) -> list[str]:
     """The command line. Several processes are torchrun's, which ends them all when one fails."""
@@ -13,6 +15,11 @@ def trainer_command(python: Path, spec: Path, processes: int) -> list[str]:
         return [str(python), "-m", "hearth_trainer", str(spec)]
     launcher = [str(python), "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return [*launcher, "-m", "hearth_trainer", str(spec)]
+
+
+def trainer_env() -> dict[str, str]:
+    """This process's environment without what the trainer has no use for."""
+    return {name: value for name, value in os.environ.items() if name not in SECRETS}
 
 
 def processes_for(settings: Hyperparameters, gpus: int) -> int:

@@ -1,7 +1,7 @@
 """A fine-tune job from data to adapter. The training itself is a process of its own, in its own environment."""
 
-import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,15 +25,15 @@ from minio import Minio
 from pydantic import BaseModel, TypeAdapter
 
 from hearth_training.card import card
-from hearth_training.command import gpus_here, processes_for, trainer_command
+from hearth_training.command import gpus_here, processes_for, trainer_command, trainer_env
 from hearth_training.config import TrainingSettings
 from hearth_training.curve import TRAINING_SHARE, Follower
 from hearth_training.data import fetch_rows, read_dataset
 from hearth_training.keeper import CheckpointKeeper
+from hearth_training.spare import take_spare
 from hearth_training.turns import take_turn
 
 EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)
-SECRETS = ("HEARTH_REDIS_URL", "HEARTH_S3_ACCESS_KEY", "HEARTH_S3_SECRET_KEY", "HF_TOKEN")
 
 
 class AdapterConfig(BaseModel):
@@ -130,14 +130,11 @@ def _run_trainer(run: Run, spec: RunSpec) -> DoneEvent:
     """Run the trainer and pass on what it says. Raises WorkFailed."""
     spec_path = run.folder / "run.json"
     spec_path.write_text(spec.model_dump_json(indent=2))
-    processes = processes_for(spec.hyperparameters, gpus_here())
-    command = trainer_command(run.settings.trainer_python, spec_path, processes)
-    env = {name: value for name, value in os.environ.items() if name not in SECRETS}
     with CheckpointKeeper(run.s3, run.finetunes, run.finetune.id, run.attempt, run.folder / "checkpoints") as keeper:
         keeper.bring()
         follower = Follower(run.attempt, run.finetunes, run.finetune.id, keeper)
         try:
-            for line in run.attempt.lines(command, env=env, grace=run.settings.trainer_grace, cwd=run.folder):
+            for line in _lines(run, spec, spec_path):
                 follower.take(EVENT.validate_json(line))
         except WorkFailed as failure:
             if "code 137" in str(failure):
@@ -149,6 +146,18 @@ def _run_trainer(run: Run, spec: RunSpec) -> DoneEvent:
     if follower.done is None:
         raise WorkFailed("the trainer ended without an adapter; the job's log may tell more")
     return follower.done
+
+
+def _lines(run: Run, spec: RunSpec, spec_path: Path) -> Iterator[str]:
+    """What the trainer says: the one that stands by, or one started now."""
+    grace = run.settings.trainer_grace
+    processes = processes_for(spec.hyperparameters, gpus_here())
+    spare = take_spare() if processes == 1 else None
+    ready = spare.send(spec_path, run.attempt.log_path) if spare is not None else None
+    if ready is not None:
+        return run.attempt.follow(ready, grace)
+    command = trainer_command(run.settings.trainer_python.absolute(), spec_path, processes)
+    return run.attempt.lines(command, env=trainer_env(), grace=grace, cwd=run.folder)
 
 
 def _store(run: Run, base: StoredModel, dataset: Dataset, result: DoneEvent) -> None:
