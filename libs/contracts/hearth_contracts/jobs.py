@@ -29,6 +29,7 @@ class JobKind(StrEnum):
     DOWNLOAD = "download"  # a model from the hub into the model store
     IMPORT = "import"  # a model from a local folder into the model store
     FINETUNE = "finetune"  # train an adapter
+    MERGE = "merge"  # an adapter into its base, as a new model
     DEPLOY = "deploy"  # serve a model: runs as long as it is deployed
 
 
@@ -36,7 +37,9 @@ class Job(Frozen):
     """The record of a job, as every service and client sees it."""
 
     id: RecordId
-    name: str = Field(description="DOWNLOAD_<model>, DEPLOY_<model>_adapters_<a>_<b>, FT_<model>_<dataset>")
+    name: str = Field(
+        description="DOWNLOAD_<model>, DEPLOY_<model>_adapters_<a>_<b>, FT_<model>_<dataset>, MERGE_<adapter>"
+    )
     status: JobStatus
     started_at: Timestamp = Field(description="when work began, UTC; until then, when the job was created")
     kind: JobKind

@@ -16,6 +16,27 @@ class ModelEntry(Frozen):
     created_at: Timestamp | None = None
 
 
+class MergeRequest(Frozen):
+    """Add an adapter's weights to its base's, as a new base model."""
+
+    model_id: str = Field(description="the id to give it, `name` or `organisation/name`")
+
+
+class MergeSubject(Frozen):
+    """What a MERGE job is about."""
+
+    adapter_id: str
+    model_id: str = Field(description="the new model's id")
+
+
+class MergeSpec(Frozen):
+    """What the worker gives the merging process. Paths are absolute, on the worker's disk."""
+
+    model_path: str
+    adapter_path: str
+    output_dir: str = Field(description="the merged model is written here, whole or not at all")
+
+
 class ImportRequest(Frozen):
     """Take a model from a folder that an operator put under HEARTH_HOME/imports."""
 

@@ -7,12 +7,12 @@ from hearth_contracts.deploy import Task
 from hearth_contracts.errors import Conflict, Invalid, NotFound
 from hearth_contracts.fit import FitReport
 from hearth_contracts.jobs import Job, JobKind
-from hearth_contracts.models import ImportRequest, ModelEntry
+from hearth_contracts.models import ImportRequest, MergeSubject, ModelEntry
 from hearth_contracts.names import is_adapter_id, is_model_id
 from hearth_fit.weigh import report
 from hearth_jobs import keys
 from hearth_jobs.idempotency import Recorder, no_record
-from hearth_jobs.queues import DOWNLOADS, enqueue
+from hearth_jobs.queues import DOWNLOADS, Lane, enqueue
 from hearth_storage.adapters import delete_adapter, list_manifests, read_manifest
 from hearth_storage.model_store import StoredModel, delete_model, find_model, list_models, model_folder, snapshot_path
 from huggingface_hub import constants
@@ -92,7 +92,7 @@ def add(services: Services, model_id: str, record: Recorder = no_record) -> Job:
     listing = _listing(services, model_id)
     if listing is not None:
         require_room(services, model_id, download_report(services, listing))
-    return _begin(services, JobKind.DOWNLOAD, f"DOWNLOAD_{model_id}", {"model_id": model_id}, record)
+    return begin_adding(services, JobKind.DOWNLOAD, DOWNLOADS, f"DOWNLOAD_{model_id}", {"model_id": model_id}, record)
 
 
 def estimate(services: Services, model_id: str) -> FitReport:
@@ -136,7 +136,7 @@ def add_from_folder(services: Services, request: ImportRequest, record: Recorder
     if not any(folder.glob("*.safetensors")):
         raise Invalid(f"{request.folder!r} has no *.safetensors weights; other formats can run code and are not loaded")
     subject = {"model_id": request.model_id, "folder": request.folder}
-    return _begin(services, JobKind.IMPORT, f"IMPORT_{request.model_id}", subject, record)
+    return begin_adding(services, JobKind.IMPORT, DOWNLOADS, f"IMPORT_{request.model_id}", subject, record)
 
 
 def remove(services: Services, model_id: str) -> None:
@@ -149,6 +149,8 @@ def remove(services: Services, model_id: str) -> None:
         finetune = services.finetunes.get(services.jobs.subject(job.id)) if job.kind is JobKind.FINETUNE else None
         if finetune is not None and finetune.model_id == model_id:
             raise Conflict(f"{model_id!r} is being fine-tuned by job {job.id}; interrupt that first")
+        if job.kind is JobKind.MERGE and _is_merged(services, model_id, services.jobs.subject(job.id)):
+            raise Conflict(f"{model_id!r} is being merged by job {job.id}; wait, or interrupt that first")
     _refuse_while_added(services, model_id)
     if is_model_id(model_id) and model_folder(services.home.models, model_id).is_dir():
         delete_model(services.home.models, model_id)
@@ -156,6 +158,13 @@ def remove(services: Services, model_id: str) -> None:
         delete_adapter(services.s3, model_id)
     else:
         raise NotFound(f"there is no model {model_id!r}")
+
+
+def _is_merged(services: Services, model_id: str, subject: str) -> bool:
+    """Whether a model is the adapter or the base of a merge."""
+    adapter_id = MergeSubject.model_validate_json(subject).adapter_id
+    manifest = read_manifest(services.s3, adapter_id)
+    return model_id == adapter_id or (manifest is not None and model_id == manifest.base_model_id)
 
 
 def _refuse_twice(services: Services, model_id: str) -> None:
@@ -166,13 +175,15 @@ def _refuse_twice(services: Services, model_id: str) -> None:
 
 def _refuse_while_added(services: Services, model_id: str) -> None:
     for job in services.jobs.active():
-        if job.kind in (JobKind.DOWNLOAD, JobKind.IMPORT):
+        if job.kind in (JobKind.DOWNLOAD, JobKind.IMPORT, JobKind.MERGE):
             subject = json.loads(services.jobs.subject(job.id))
             if subject["model_id"] == model_id:
                 raise Conflict(f"{model_id!r} is being added by job {job.id}; wait, or interrupt that first")
 
 
-def _begin(services: Services, kind: JobKind, name: str, subject: dict[str, str], record: Recorder) -> Job:
+def begin_adding(
+    services: Services, kind: JobKind, lane: Lane, name: str, subject: dict[str, str], record: Recorder
+) -> Job:
     """Record the job and its item, unless the model is there or on its way; of two requests at once one is refused."""
     made: list[Job] = []
 
@@ -180,7 +191,7 @@ def _begin(services: Services, kind: JobKind, name: str, subject: dict[str, str]
         _refuse_twice(services, subject["model_id"])
         pipe.multi()
         job = services.jobs.create(pipe, kind=kind, name=name, subject=json.dumps(subject))
-        enqueue(services.redis, DOWNLOADS, job.id, pipe=pipe)
+        enqueue(services.redis, lane, job.id, pipe=pipe)
         record(pipe, job)
         made[:] = [job]
 

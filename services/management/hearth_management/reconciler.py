@@ -33,6 +33,7 @@ LANES: dict[JobKind, Lane] = {
     JobKind.DOWNLOAD: DOWNLOADS,
     JobKind.IMPORT: DOWNLOADS,
     JobKind.FINETUNE: TRAINING,
+    JobKind.MERGE: TRAINING,
 }
 WAITS = "waiting for another attempt: its worker died"
 WAITS_FOR_NODE = "waiting for an inference node: the one that served it died"

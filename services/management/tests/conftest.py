@@ -97,7 +97,9 @@ def put_model(home: HomeSettings) -> Callable[..., None]:
         folder = model_folder(home.models, model_id)
         snapshot = folder / "snapshots" / "abc"
         snapshot.mkdir(parents=True)
-        (snapshot / "config.json").write_text(json.dumps({"architectures": [architecture], "max_position_embeddings": 4096, **config}))
+        (snapshot / "config.json").write_text(
+            json.dumps({"architectures": [architecture], "max_position_embeddings": 4096, **config})
+        )
         if shapes:
             (snapshot / "model.safetensors").write_bytes(safetensors(shapes))
         stored = StoredModel(model_id=model_id, revision="abc", size_bytes=7, license="mit", created_at=now())

@@ -20,6 +20,7 @@ from hearth_management.services import Services
 from services.management.tests.conftest import answered, refused
 
 BASE = "acme/llm"
+ADAPTER = "support-0a1b2c3d"
 
 
 @pytest.fixture
@@ -145,6 +146,26 @@ def test_what_is_not_there_is_a_404(client: TestClient, finetune_id: str) -> Non
     refused(client.get(f"/v1/finetune/{finetune_id}"), 404)
     refused(client.post(f"/v1/finetune/{finetune_id}/resume"), 404)
     refused(client.get(f"/v1/finetune/{finetune_id}/metrics"), 404)
+
+
+# -- merging
+
+
+def test_a_merge_is_queued_for_the_training_worker_under_a_name_that_is_free(
+    client: TestClient, services: Services, put_model: Callable[..., None], put_adapter: Callable[..., None]
+) -> None:
+    put_model(BASE)
+    put_adapter(ADAPTER, BASE)
+    path = f"/v1/models/{ADAPTER}/merge"
+    refused(client.post(path, json={"model_id": BASE}), 409, "there already")
+    refused(client.post(path, json={"model_id": "../x"}), 422, "not a model id")
+    refused(client.post("/v1/models/none-00000000/merge", json={"model_id": "acme/merged"}), 404, "none-00000000")
+    job = answered(client.post(path, json={"model_id": "acme/merged"}))
+    assert (job["name"], job["kind"]) == (f"MERGE_{ADAPTER}", "merge")
+    assert waiting(services.redis, TRAINING) == {job["id"]}
+    refused(client.post(path, json={"model_id": "acme/merged"}), 409, job["id"])
+    for needed in (BASE, ADAPTER):
+        refused(client.delete(f"/v1/models/{needed}"), 409, job["id"])
 
 
 # -- in turn

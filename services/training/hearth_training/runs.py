@@ -9,6 +9,8 @@ from hearth_contracts.adapters import AdapterManifest
 from hearth_contracts.base import now
 from hearth_contracts.datasets import Dataset
 from hearth_contracts.finetune import DoneEvent, Finetune, FinetuneResult, RunSpec, TrainerEvent
+from hearth_contracts.jobs import JobKind
+from hearth_contracts.models import MergeSubject
 from hearth_jobs.attempt import Attempt, WorkFailed, with_attempt
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect as connect_redis
@@ -30,6 +32,7 @@ from hearth_training.config import TrainingSettings
 from hearth_training.curve import TRAINING_SHARE, Follower
 from hearth_training.data import fetch_rows, read_dataset
 from hearth_training.keeper import CheckpointKeeper
+from hearth_training.merges import merge
 from hearth_training.spare import take_spare
 from hearth_training.turns import take_turn
 
@@ -66,7 +69,7 @@ class Run:
 
 
 def run(ticket: str) -> None:
-    """What RQ calls: train the fine-tune whose turn it is."""
+    """What RQ calls: train the fine-tune whose turn it is, or do the merge that the ticket is for."""
     home = HomeSettings()
     redis = connect_redis(RedisSettings())
     jobs, finetunes = JobStore(redis), FinetuneStore(redis)
@@ -74,6 +77,10 @@ def run(ticket: str) -> None:
     job_id = take_turn(jobs, finetunes, ticket)
 
     def body(attempt: Attempt) -> None:
+        if jobs.get(job_id).kind is JobKind.MERGE:
+            subject = MergeSubject.model_validate_json(jobs.subject(job_id))
+            merge(attempt, subject, home, s3, TrainingSettings())
+            return
         finetune = finetunes.get(jobs.subject(job_id))
         if finetune is None:
             raise WorkFailed("the fine-tune's record is gone; begin a new one")

@@ -40,7 +40,7 @@ T = TypeVar("T")
 BASE = "tiny/llama"
 SUPPORT = CHECKOUT / "tests" / "support"
 SHORT = Hyperparameters(max_steps=10, batch_size=4, learning_rate=1e-2)
-LONG = SHORT.model_copy(update={"max_steps": 400})  # a checkpoint every 40 steps; some ten seconds of training
+LONG = SHORT.model_copy(update={"max_steps": 160})  # a checkpoint every 16 steps
 STEADY = SHORT.model_copy(update={"max_steps": 120, "lora_dropout": 0.02})  # dropout: random numbers must go on too
 ENDLESS = SHORT.model_copy(update={"max_steps": 100_000})
 
@@ -225,7 +225,7 @@ def test_interrupted_while_training_it_is_killed_with_nothing_left(place: Place)
 def test_its_worker_killed_the_training_dies_and_goes_on_from_its_checkpoint(place: Place, tmp_path: Path) -> None:
     finetune = place.begin(place.dataset().id, LONG)
     with place.worker() as first:
-        place.until_step(finetune, 50)
+        place.until_step(finetune, 40)
         first.kill()
         first.wait()
         wait_for(lambda: not place.trainers(), 10, lambda: f"the trainer lives on: {place.trainers()}")
@@ -240,7 +240,7 @@ def test_its_worker_killed_the_training_dies_and_goes_on_from_its_checkpoint(pla
         job = place.over(finetune)
 
     assert (job.status, job.attempt) == (JobStatus.FINISHED, 2), place.told(finetune)
-    assert list(place.curve(finetune)) == list(range(1, 401))
+    assert list(place.curve(finetune)) == list(range(1, 161))
     assert 0 < resumed_at(place, finetune) <= reached
     fetch_adapter(place.s3, finetune.adapter_id, tmp_path)
 
