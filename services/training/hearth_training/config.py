@@ -15,7 +15,7 @@ class TrainingSettings(BaseSettings):
         default=Path(".envs/training/bin/python"), description="the Python of the environment that holds TRL and PEFT"
     )
     trainer_warm: bool = Field(
-        default=True,
+        default=False,
         description="keep a trainer with its libraries loaded for the next run, which then begins some ten seconds "
         "sooner; it holds half a gigabyte of memory while it waits",
     )

@@ -161,6 +161,7 @@ def _lines(run: Run, spec: RunSpec, spec_path: Path) -> Iterator[str]:
     processes = processes_for(spec.hyperparameters, gpus_here())
     spare = take_spare() if processes == 1 else None
     ready = spare.send(spec_path, run.attempt.log_path) if spare is not None else None
+    run.attempt.report(stage="starting the trainer")
     if ready is not None:
         return run.attempt.follow(ready, grace)
     command = trainer_command(run.settings.trainer_python.absolute(), spec_path, processes)
