@@ -49,8 +49,7 @@ class Spare:
             log.warning("the trainer that stood by has died; the run starts cold")
             return None
         order = {"spec": str(spec), "log": str(log_path.absolute())}
-        os.write(self._orders, json.dumps(order).encode() + b"\n")
-        os.close(self._orders)
+        os.write(self._orders, json.dumps(order).encode() + b"\n")  # left open: it may not have opened its end yet
         return self.process
 
     def _feed(self) -> None:

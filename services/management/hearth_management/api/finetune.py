@@ -11,6 +11,7 @@ from hearth_contracts.models import ModelEntry
 from hearth_contracts.names import is_record_id
 
 from hearth_management import curves, finetune, models
+from hearth_management.api.answers import problems
 from hearth_management.api.once import IdempotencyKey
 from hearth_management.picture import draw
 from hearth_management.services import Services
@@ -49,7 +50,7 @@ def finetune_routes(services: Services) -> APIRouter:
     def list_all() -> list[FinetuneStatus]:
         return finetune.list_all(services)
 
-    @router.post("", summary="Finetune adapter on dataset")
+    @router.post("", summary="Finetune adapter on dataset", responses=problems(404, 409, 422))
     def begin(request: FinetuneRequest, key: IdempotencyKey = None) -> Job:
         return services.idempotency.once(
             key,
@@ -58,23 +59,31 @@ def finetune_routes(services: Services) -> APIRouter:
             lambda record: finetune.begin(services, request, record),
         )
 
-    @router.post("/plan", summary="Show every setting that such a fine-tune would have; nothing begins")
+    @router.post(
+        "/plan",
+        summary="Show every setting that such a fine-tune would have; nothing begins",
+        responses=problems(404, 422),
+    )
     def plan(request: FinetuneRequest) -> FinetunePlan:
         return finetune.plan(services, request)
 
-    @router.get("/status", summary="Get status of current finetuning")
+    @router.get("/status", summary="Get status of current finetuning", responses=problems(404))
     def status() -> FinetuneStatus:
         return finetune.latest(services)
 
-    @router.post("/interrupt", summary="Interrupt current finetuning")
+    @router.post("/interrupt", summary="Interrupt current finetuning", responses=problems(404))
     def interrupt() -> Job:
         return finetune.interrupt(services)
 
-    @router.get("/{finetune_id}", summary="Get a fine-tune, its settings and its latest job")
+    @router.get("/{finetune_id}", summary="Get a fine-tune, its settings and its latest job", responses=problems(404))
     def one(finetune_id: str) -> FinetuneStatus:
         return finetune.get(services, known(finetune_id))
 
-    @router.post("/{finetune_id}/resume", summary="Go on with a killed or failed fine-tune from its last checkpoint")
+    @router.post(
+        "/{finetune_id}/resume",
+        summary="Go on with a killed or failed fine-tune from its last checkpoint",
+        responses=problems(404, 409, 422),
+    )
     def resume(finetune_id: str, key: IdempotencyKey = None) -> Job:
         return services.idempotency.once(
             key,
@@ -87,7 +96,7 @@ def finetune_routes(services: Services) -> APIRouter:
         "/{finetune_id}/metrics",
         summary="The training's curve, or its steps as they come",
         response_class=Response,
-        responses=_METRICS_ANSWERS,
+        responses=problems(404) | _METRICS_ANSWERS,
     )
     def metrics(
         finetune_id: str,
@@ -107,7 +116,7 @@ def finetune_routes(services: Services) -> APIRouter:
         "/{finetune_id}/metrics.svg",
         summary="A picture of the training's curve",
         response_class=Response,
-        responses={200: {"content": {SVG: {"schema": {"type": "string"}}}}},
+        responses=problems(404) | {200: {"content": {SVG: {"schema": {"type": "string"}}}}},
     )
     def picture(finetune_id: str) -> Response:
         record = finetune.get(services, known(finetune_id))
