@@ -139,7 +139,7 @@ def _lists_buckets(context: Context) -> bool:
 
 
 def _node(name: str, engine: str) -> Program:
-    env = {"HEARTH_ENGINE": engine, "HEARTH_ENGINE_PYTHON": str(env_python(engine))}
+    env = {"HEARTH_ENGINE": engine, "HEARTH_ENGINE_PYTHON": str(env_python(engine)), "HEARTH_WORKER_NAME": name}
     return Program(name, _module("hearth_inference"), _works(name), env=env, needs=(engine,), stop_seconds=40)
 
 
@@ -155,7 +155,9 @@ PROGRAMS = (
     Program("downloads", _module("hearth_management.downloads"), _works("downloads"), stop_seconds=20),
     Program("dataset", _module("hearth_dataset"), _answers("dataset"), port="dataset"),
     Program("training", _module("hearth_training"), _works("training"), needs=("training",), stop_seconds=90),
+    # Two that take from one queue: a worker serves one deployment, and there may be embeddings and a reranker.
     _node("inference-embedding", "infinity"),
+    _node("inference-rerank", "infinity"),
     _node("inference-llm", "vllm"),
     Program("gateway", _module("hearth_gateway"), _gateway_answers, port="gateway"),
 )

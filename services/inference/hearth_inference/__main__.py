@@ -13,7 +13,7 @@ from hearth_inference.config import InferenceSettings
 def main() -> None:
     """Read the settings and work."""
     settings = InferenceSettings()
-    name = "inference-llm" if settings.engine is Engine.VLLM else "inference-embedding"
+    name = settings.worker_name or ("inference-llm" if settings.engine is Engine.VLLM else "inference-embedding")
     configure_logging(name)
     work(connect(RedisSettings()), lane_for(settings.engine).queue, name)
 

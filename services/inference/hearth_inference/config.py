@@ -11,6 +11,9 @@ class InferenceSettings(EngineDefaults):
     """What one inference node is set to."""
 
     engine: Engine = Field(default=Engine.VLLM, description="the engine this node runs: vllm or infinity")
+    worker_name: str = Field(
+        default="", pattern=r"^[a-z0-9-]*$", description="what it is called in logs and `status`; empty: by its engine"
+    )
     engine_python: Path = Field(description="the interpreter of the engine's own environment")
     engine_host: str = Field(
         default="127.0.0.1",

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from hearth_contracts.deploy import Engine, NodeReport
+from hearth_contracts.deploy import DeploymentState, Engine, NodeReport, Task
 from hearth_contracts.jobs import Job, JobStatus
 
-from services.inference.tests.conftest import SUPPORT, Place, add_model, script
+from services.inference.tests.conftest import SUPPORT, Place, add_model, script, wait_for
 
 BERT = "tiny/bert"
 RERANKER = "tiny/reranker"
@@ -51,6 +51,28 @@ def test_embeddings_are_served_then_replaced_then_undeployed(place: Place) -> No
     assert place.over(second).status is JobStatus.KILLED
     assert place.report() is None
     assert place.processes() == []
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_reranker_is_served_beside_the_embeddings_by_a_second_worker(place: Place) -> None:
+    with place.worker(Engine.INFINITY, HEARTH_WORKER_NAME="inference-rerank"):
+        place.deploy(BERT, name="embedding", engine=Engine.INFINITY)
+        place.deployments.desire(
+            "rerank", engine=Engine.INFINITY, task=Task.RERANK, model_id=RERANKER, adapter_ids=(), served_name="Rank"
+        )
+
+        def both() -> dict[Task, NodeReport] | None:
+            ready = {node.task: node for node in place.nodes.live() if node.state is DeploymentState.READY}
+            return ready if len(ready) == 2 else None
+
+        served = wait_for(both, 90)
+        assert served[Task.EMBED].deployment == "embedding"
+        assert served[Task.RERANK].models == ("Rank", RERANKER)
+        body = {"model": "Rank", "query": "a", "documents": ["a", "b"]}
+        assert len(httpx.post(f"{served[Task.RERANK].url}/v1/rerank", json=body).json()["results"]) == 2
+        for name in ("embedding", "rerank"):
+            place.deployments.undeploy(name)
+        wait_for(lambda: not place.nodes.live(), 40)
 
 
 @pytest.mark.usefixtures("worker")
