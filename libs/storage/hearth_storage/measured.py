@@ -14,6 +14,9 @@ SECONDS = Histogram(
 )
 ERRORS = Counter("hearth_s3_errors_total", "Requests that S3 failed (status 5xx) or did not answer", ("method",))
 
+for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):  # known from the start, so that the first one is a rise
+    ERRORS.labels(method)
+
 
 class MeasuredPool(PoolManager):
     """A pool of connections whose requests are counted, each once with its retries."""

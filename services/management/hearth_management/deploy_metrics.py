@@ -79,7 +79,7 @@ def scrape_targets(nodes: list[NodeReport]) -> list[dict[str, object]]:
     return [
         {
             "targets": [node.url.partition("://")[2]],
-            "labels": {"deployment": node.deployment, "engine": node.engine.value},
+            "labels": {"deployment": node.deployment, "runtime": node.engine.value},
         }
         for node in nodes
         if node.url

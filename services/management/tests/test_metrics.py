@@ -102,7 +102,7 @@ def test_a_replica_is_ready_only_while_a_node_says_so(services: Services, scrape
     )
     assert scrape("hearth_deployment_ready_replicas", deployment="default") == 1
     assert client.get("/metrics/targets").json() == [
-        {"targets": ["10.0.0.7:41234"], "labels": {"deployment": "default", "engine": "vllm"}}
+        {"targets": ["10.0.0.7:41234"], "labels": {"deployment": "default", "runtime": "vllm"}}
     ]
     services.deployments.undeploy("default")
     assert scrape("hearth_deployment_desired_replicas", deployment="default") == 0
