@@ -1,10 +1,12 @@
 """What goes into images: each lock holds all that its packages name, in the light environment's versions."""
 
+import ast
 import importlib.util
 import re
 import stat
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
 
@@ -65,3 +67,26 @@ def test_a_bad_command_line_is_answered_with_the_usage() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "image.py install LOCK ENVIRONMENT" in done.stderr
+
+
+def imported(project: Path) -> set[str]:
+    """The distributions that a project's modules import, our own and the standard library left out."""
+    known = packages_distributions()
+    names = set()
+    for path in project.glob("hearth_*/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    return {
+        known[name][0].lower().replace("_", "-") for name in names if name in known and not name.startswith("hearth")
+    }
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
+def test_a_services_lock_has_all_that_its_modules_import(service: Path) -> None:
+    lock = locked(service / "requirements.lock")
+    for project in load("image").closure(service):
+        missing = imported(project) - lock.keys()
+        assert not missing, f"{project.name}/pyproject.toml does not name {missing}"
