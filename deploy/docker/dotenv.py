@@ -21,7 +21,7 @@ def has_gpu() -> bool:
 def content(device: str) -> str:
     """A new file's lines."""
     lines = [
-        "# Made by `make compose-up`; yours to change. docs/configure.md names every setting.",
+        "# Made by `make compose-up`; yours to change. docs/install.md tells more.",
         "# cpu or gpu, and the S3 server: minio or seaweedfs",
         f"COMPOSE_PROFILES={device},minio",
         "COMPOSE_PROJECT_NAME=hearth",

@@ -79,9 +79,8 @@ def imported(project: Path) -> set[str]:
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module.partition(".")[0])
-    return {
-        known[name][0].lower().replace("_", "-") for name in names if name in known and not name.startswith("hearth")
-    }
+    foreign = {name for name in names if name in known and not name.startswith("hearth")}
+    return {re.sub(r"[._-]+", "-", known[name][0].lower()) for name in foreign}
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)

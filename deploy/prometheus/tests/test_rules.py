@@ -1,10 +1,13 @@
 """The alerts fire when they should, as promtool sees it, and each has its page."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.support.dashboards import BUILD
 
 FOLDER = Path(__file__).resolve().parents[1]
 CHECKOUT = FOLDER.parents[1]
@@ -24,3 +27,11 @@ def test_each_alert_has_a_test_and_a_runbook_and_no_runbook_is_left_over() -> No
         assert rule["annotations"]["runbook"] == f"docs/runbooks/{rule['alert']}.md"
     pages = {path.stem for path in (CHECKOUT / "docs/runbooks").glob("*.md")}
     assert pages == {rule["alert"] for rule in RULES}
+
+
+def test_every_metric_that_is_asked_for_is_in_the_table() -> None:
+    table = set(re.findall(r"^\| `(hearth_\w+)` ", (CHECKOUT / "docs/metrics.md").read_text(), re.MULTILINE))
+    panels = [panel for dashboard in BUILD.DASHBOARDS for panel in dashboard.panels]
+    asked = " ".join([rule["expr"] for rule in RULES] + [each for panel in panels for each in panel.queries.values()])
+    names = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"hearth_\w+", asked)}
+    assert names <= table, names - table
