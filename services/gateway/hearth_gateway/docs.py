@@ -22,6 +22,13 @@ ASSETS = {
     "favicon.png": "image/png",
 }
 KEPT_SECONDS = 5.0
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+"""Nothing from elsewhere, in nobody's frame: keys are typed into this page. Swagger starts by an inline script."""
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")  # nothing that could mean something in a page
 TAGS = ("Models", "Deploy", "Jobs", "Datasets", "Finetuning", "Access", "OpenAI-like API")
 
@@ -36,13 +43,15 @@ class Docs:
 
     def page(self, root_path: str) -> Response:
         """Swagger."""
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=f"{root_path}/api/openapi.json",
             title="Hearth API",
             swagger_js_url=f"{root_path}/api/docs/swagger-ui-bundle.js",
             swagger_css_url=f"{root_path}/api/docs/swagger-ui.css",
             swagger_favicon_url=f"{root_path}/api/docs/favicon.png",
         )
+        page.headers.update(PAGE_HEADERS)
+        return page
 
     def asset(self, name: str) -> Response | None:
         """One of Swagger's files, or None."""

@@ -26,9 +26,11 @@ class Over(NamedTuple):
 class Bucket:
     """A minute's allowance. `level` may be below 0: what a request needs may be known only when it is over."""
 
-    __slots__ = ("at", "level", "per_minute", "unsettled")
+    __slots__ = ("_names", "_shown", "at", "level", "per_minute", "unsettled")
 
-    def __init__(self, per_minute: int) -> None:
+    def __init__(self, per_minute: int, kind: bytes) -> None:
+        self._names = (b"x-ratelimit-remaining-" + kind, b"x-ratelimit-reset-" + kind)
+        self._shown = (b"x-ratelimit-limit-" + kind, b"%d" % per_minute)
         self.per_minute = per_minute
         self.level = float(per_minute)
         self.at = time.monotonic()
@@ -49,6 +51,16 @@ class Bucket:
     def seconds_until(self, level: float) -> float:
         """How long it takes to fill up to `level`, 0 if there is as much."""
         return max(0.0, (level - self.level) * 60 / self.per_minute)
+
+    def headers(self) -> Headers:
+        """What OpenAI's clients read of it."""
+        remaining, reset = self._names
+        level, full = self.level, self.per_minute
+        return [
+            self._shown,
+            (remaining, b"%d" % (level if level > 0 else 0)),
+            (reset, span((full - level) * 60 / full)),
+        ]
 
     def settled(self, left: float) -> None:
         """Take over what is left by Redis; it does not know yet of what was spent while it was asked."""
@@ -71,8 +83,8 @@ class Meter:
     def set_limits(self, limits: Limits) -> None:
         """Take other limits; what is at work goes on."""
         self.limits = limits
-        self.requests = Bucket(limits.requests_per_minute) if limits.requests_per_minute else None
-        self.tokens = Bucket(limits.tokens_per_minute) if limits.tokens_per_minute else None
+        self.requests = Bucket(limits.requests_per_minute, b"requests") if limits.requests_per_minute else None
+        self.tokens = Bucket(limits.tokens_per_minute, b"tokens") if limits.tokens_per_minute else None
 
     @property
     def is_idle(self) -> bool:
@@ -118,9 +130,9 @@ class Meter:
         """What OpenAI's clients read; none for what is not limited."""
         found: Headers = []
         if self.requests is not None:
-            found += _headers(self.requests, b"requests")
+            found += self.requests.headers()
         if self.tokens is not None:
-            found += _headers(self.tokens, b"tokens")
+            found += self.tokens.headers()
         return found
 
     def take_spent(self) -> Spent:
@@ -159,18 +171,10 @@ class Meter:
         self.at_work_elsewhere = self.streams_elsewhere = 0
 
 
-def _headers(bucket: Bucket, kind: bytes) -> Headers:
-    return [
-        (b"x-ratelimit-limit-" + kind, b"%d" % bucket.per_minute),
-        (b"x-ratelimit-remaining-" + kind, b"%d" % max(0, math.floor(bucket.level))),
-        (b"x-ratelimit-reset-" + kind, span(bucket.seconds_until(bucket.per_minute))),
-    ]
-
-
 def span(seconds: float) -> bytes:
     """A length of time as OpenAI writes it: `12ms`, `1.5s`, `1m0s`."""
     if seconds < 1:
-        return b"%dms" % math.ceil(seconds * 1000)
+        return b"%dms" % math.ceil(max(seconds, 0) * 1000)
     minutes, rest = divmod(math.ceil(seconds * 1000) / 1000, 60)
     text = f"{rest:.3f}".rstrip("0").rstrip(".")
     return (f"{minutes:.0f}m{text}s" if minutes else f"{text}s").encode()

@@ -138,7 +138,9 @@ def test_a_configured_root_path_is_taken_off_where_the_proxy_leaves_it_on(redis:
 
 
 def test_the_docs_page_and_all_it_loads_come_from_here(http: httpx.Client) -> None:
-    page = http.get("/api/docs/").text
+    reply = http.get("/api/docs/")
+    page = reply.text
+    assert "frame-ancestors 'none'" in reply.headers["content-security-policy"]
     loaded = re.findall(r'(?:src|href|url)[=:]\s*["\']([^"\']+)', page)
     assert loaded
     for url in loaded:
