@@ -13,7 +13,7 @@ DATASETS = "datasets"
 """`<id>/data.jsonl`, then `<id>/metadata.json`, written last; more of it in `datasets.py` beside this file."""
 
 ARTIFACTS = "artifacts"
-"""`adapters/<id>/<file>`, then `adapters/<id>/manifest.json`, written last."""
+"""`adapters/<id>/<file>`, then `adapters/<id>/manifest.json`, written last; and checkpoints alike."""
 
 MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchObject"})
 
