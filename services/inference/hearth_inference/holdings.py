@@ -102,13 +102,21 @@ class Holdings:
             except StaleAttempt:
                 self.keeper.let_go(spec.job_id)
 
+    def steady(self, spec: DeploymentSpec) -> None:
+        """It has served well for long: earlier deaths of its nodes count no more."""
+        attempt = self.keeper.held().get(spec.job_id)
+        if attempt is not None:
+            with contextlib.suppress(StaleAttempt):
+                self.jobs.steady(spec.job_id, attempt)
+
     def note(self, job_id: str, line: str) -> None:
         """Add a line to a job's log."""
         log.info("%s: job %s: %s", self.name, job_id, line)
         path = self.home.job_log(job_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as out:
-            out.write(line + "\n")
+        with contextlib.suppress(OSError):  # the disk may be full, and what serves goes on
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as out:
+                out.write(line + "\n")
 
     def release_all(self) -> None:
         """Give all jobs back, so that another node may take them up at once."""

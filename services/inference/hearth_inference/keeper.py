@@ -1,10 +1,12 @@
 """What must go on while the node's main thread is busy: leases, the node's report, the guards' heartbeat."""
 
 import logging
+import os
 import threading
+import time
 from collections.abc import Callable
 
-from hearth_contracts.deploy import NodeReport
+from hearth_contracts.deploy import DeploymentState, NodeReport
 from hearth_jobs.config import RENEW_SECONDS
 from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.store import JobStore, StaleAttempt
@@ -15,6 +17,7 @@ from hearth_inference.process import EngineProcess
 log = logging.getLogger(__name__)
 
 _PERIOD_SECONDS = RENEW_SECONDS / 2
+_MAIN_HUNG_SECONDS = 600.0  # longer than all that it waits for with a limit
 
 
 class Keeper:
@@ -30,6 +33,9 @@ class Keeper:
         self._interrupted: set[str] = set()
         self._engines: list[EngineProcess] = []
         self._report: NodeReport | None = None
+        self._still_ready: Callable[[], bool] = lambda: True
+        self._sent: NodeReport | None = None
+        self.main_alive = time.monotonic()
         self._lock = threading.Lock()
         self._report_lock = threading.Lock()  # held while talking to Redis, so never together with the other
         self._over = threading.Event()
@@ -79,19 +85,30 @@ class Keeper:
         with self._lock:
             self._engines.remove(engine)
 
-    def report(self, report: NodeReport) -> None:
-        """Say this of the node, at once and from now on. Raises RedisError."""
+    def report(self, report: NodeReport, still_ready: Callable[[], bool]) -> None:
+        """Say this of the node, at once and from now on; READY only as long as `still_ready`. Raises RedisError."""
         with self._report_lock:
-            changed = report != self._report
-            self._report = report
-            if changed:
-                self._nodes.report(report)
+            self._report, self._still_ready = report, still_ready
+            if self._true_report() != self._sent:
+                self._send()
+
+    def _true_report(self) -> NodeReport | None:
+        if self._report is None or self._report.state is not DeploymentState.READY or self._still_ready():
+            return self._report
+        words = "the engine does not answer; it is replaced if that goes on"
+        return self._report.model_copy(update={"state": DeploymentState.LOADING, "url": "", "detail": words})
+
+    def _send(self) -> None:
+        report = self._true_report()
+        if report is not None:
+            self._nodes.report(report)
+        self._sent = report
 
     def withdraw(self) -> None:
         """Say nothing of the node any more. Raises RedisError."""
         with self._report_lock:
             if self._report is not None:
-                node_id, self._report = self._report.node_id, None
+                node_id, self._report, self._sent = self._report.node_id, None, None
                 self._nodes.withdraw(node_id)
 
     def _repeat(self, step: Callable[[], None]) -> None:
@@ -104,6 +121,9 @@ class Keeper:
                 log.exception("the keeper stumbled; it goes on")
 
     def _feed(self) -> None:
+        if time.monotonic() - self.main_alive > _MAIN_HUNG_SECONDS:
+            log.error("the node's main thread hangs; the node ends, with its engines, and another takes over")
+            os._exit(1)
         with self._lock:
             engines = list(self._engines)
         for engine in engines:
@@ -122,6 +142,8 @@ class Keeper:
             if interrupted:
                 with self._lock:
                     self._interrupted.add(job_id)
+                    coming = [each for each in self._engines if each.spec.job_id == job_id and not each.ready_since]
+                for engine in coming:  # the main thread may be waiting for its first answer
+                    engine.health.kill("interrupted")
         with self._report_lock:  # or a report that was withdrawn meanwhile would come back
-            if self._report is not None:
-                self._nodes.report(self._report)
+            self._send()

@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from hearth_storage.model_store import find_model, snapshot_path
 from minio import Minio
 from redis.exceptions import RedisError
 
-from hearth_inference.adapters import fetch_all
+from hearth_inference.adapters import StoreAway, fetch_all, unless_interrupted
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines.base import EngineDriver, EngineRefused
 from hearth_inference.holdings import Holdings
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _STABLE_SECONDS = 300.0
 _MAX_BACKOFF_SECONDS = 60.0
+_STORE_PAUSE_SECONDS = 2.0
 
 
 @dataclass
@@ -49,9 +51,11 @@ class Node:
     failures: int = 0  # in a row
     not_before: float = 0.0  # no new start until then (monotonic)
     detail: str = ""
+    steady_job: str = ""
 
     def tick(self) -> bool:
         """One step. False when the node has nothing more to do here. Raises RedisError when Redis is away."""
+        self.keeper.main_alive = time.monotonic()
         record = self.holdings.heed_interrupts(self.deployments.get(self.name))
         desired = record.desired if record and record.desired else None
         if desired is not None and desired.engine is not self.settings.engine:
@@ -69,7 +73,15 @@ class Node:
         self._take(step, desired, record)
         self.holdings.end_orphans(self.deployments.get(self.name), self._running())
         self._report(desired)
+        self._tell_steady(desired)
         return True
+
+    def _tell_steady(self, desired: DeploymentSpec) -> None:
+        """Once a version has served for long, its earlier failures count no more."""
+        since = self.serving.ready_since if self.serving is not None else None
+        if since and time.monotonic() - since > _STABLE_SECONDS and self.steady_job != desired.job_id:
+            self.steady_job, self.failures = desired.job_id, 0
+            self.holdings.steady(desired)
 
     def _stage(self, spec: DeploymentSpec, stage: str, progress: float) -> None:
         self.detail = stage
@@ -81,7 +93,7 @@ class Node:
     # -- steps -----------------------------------------------------------------------------------------------
 
     def _take(self, step: Step, desired: DeploymentSpec, record: Deployment | None) -> None:
-        if step in (Step.START, Step.SWAP, Step.STOP_FIRST) and time.monotonic() < self.not_before:
+        if step in (Step.START, Step.SWAP, Step.STOP_FIRST, Step.PROMOTE) and time.monotonic() < self.not_before:
             return
         try:
             if step is Step.START:
@@ -98,6 +110,9 @@ class Node:
                 self._bury(desired, record)
             elif step is Step.FAILED and (dead := self._stop_coming()) is not None:
                 raise WorkFailed(f"the engine ended before it answered: {dead.words()}")
+        except StoreAway as away:
+            self._stage(desired, f"waiting for S3: {away}", 0.0)
+            self.not_before = time.monotonic() + _STORE_PAUSE_SECONDS
         except WorkFailed as failure:
             self._failed(desired, record, str(failure))
         except (EngineRefused, httpx.HTTPError) as error:
@@ -138,9 +153,8 @@ class Node:
         if not self.deployments.settle(desired):
             return  # something newer is desired: the next tick sees what
         old, self.serving, self.coming = self.serving, self.coming, None
-        self.serving.spec = desired
-        self.serving.ready_since = time.monotonic()
-        seconds = self.serving.ready_since - self.serving.started
+        self.serving.serves(desired)
+        seconds = time.monotonic() - self.serving.started
         tallies.add(self.deployments.redis, self.name, {Tally.LOADS: 1, Tally.LOAD_SECONDS: seconds})
         self._serves(desired)
         self._stopped(old, drain=True)
@@ -150,7 +164,7 @@ class Node:
         self.serving.change_adapters(self._adapters(desired))
         if not self.deployments.settle(desired):
             return
-        self.serving.spec = desired
+        self.serving.serves(desired)
         tallies.add(self.deployments.redis, self.name, {Tally.SWAPS: 1})
         self._serves(desired)
         try:
@@ -170,13 +184,13 @@ class Node:
         dead, self.serving = self.serving, None
         self._report(desired)
         self._stopped(dead)
-        if dead.ready_since is not None and time.monotonic() - dead.ready_since > _STABLE_SECONDS:
-            self.failures = 0
         if same_base(dead.spec, desired):
             self._failed(desired, record, f"the engine died while it served: {dead.words()}")
 
     def _failed(self, desired: DeploymentSpec, record: Deployment | None, words: str) -> None:
         """Try again later what has served before; give up what has not, and what failed too often."""
+        if desired.job_id in self.keeper.interrupted():
+            return  # that is why; the next tick heeds it
         proven = record is not None and record.serving is not None and record.serving == desired
         if proven and self.failures < self.settings.engine_max_restarts:
             self.failures += 1
@@ -199,12 +213,12 @@ class Node:
         view = engine.view()
         seconds = self.settings.engine_start_seconds
         if engine is self.coming and view.phase is Phase.STARTING and time.monotonic() - engine.started > seconds:
-            engine.fault = f"it did not answer within {seconds:.0f} s (HEARTH_ENGINE_START_SECONDS)"
-            return View(view.spec, Phase.DEAD)
-        return view
+            engine.health.kill(f"it did not answer within {seconds:.0f} s (HEARTH_ENGINE_START_SECONDS)")
+        return engine.view()
 
     def _adapters(self, spec: DeploymentSpec) -> dict[str, Path]:
-        return fetch_all(self.s3, spec, self.home.adapters, self.settings.rank_limit(spec.settings))
+        fetch = partial(fetch_all, self.s3, spec, self.home.adapters, self.settings.rank_limit(spec.settings))
+        return unless_interrupted(fetch, lambda: spec.job_id in self.keeper.interrupted())
 
     def _room(self, desired: DeploymentSpec | None, serving: View | None) -> bool:
         """Whether another engine fits beside the one that serves."""
@@ -250,7 +264,8 @@ class Node:
                 model_id=spec.model_id,
                 generation=spec.generation,
                 detail=self.detail,
-            )
+            ),
+            still_ready=engine.answers if engine is not None else lambda: False,
         )
 
     # -- the end ---------------------------------------------------------------------------------------------

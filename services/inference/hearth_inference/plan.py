@@ -9,9 +9,9 @@ from hearth_contracts.deploy import DeploymentSpec
 class Phase(StrEnum):
     """Where an engine process stands."""
 
-    STARTING = "STARTING"  # it runs and does not answer yet
-    ANSWERS = "ANSWERS"  # its health check is good
-    DEAD = "DEAD"  # it has ended, or hangs
+    STARTING = "STARTING"  # it runs and does not answer, yet or right now
+    ANSWERS = "ANSWERS"  # a request sent now would be answered
+    DEAD = "DEAD"  # it has ended, or is to be
 
 
 @dataclass(frozen=True)
@@ -66,5 +66,5 @@ def plan(desired: DeploymentSpec | None, serving: View | None, coming: View | No
     if serving.spec == desired:
         return Step.NOTHING
     if same_base(serving.spec, desired):
-        return Step.SWAP
+        return Step.SWAP if serving.phase is Phase.ANSWERS else Step.NOTHING
     return Step.START if room else Step.STOP_FIRST

@@ -13,12 +13,13 @@ from hearth_jobs.config import GUARD_HEARTBEAT_SECONDS
 from hearth_jobs.guard import end, guarded
 
 from hearth_inference.engines.base import EngineDriver, EngineRefused, last_words
+from hearth_inference.health import Health
 from hearth_inference.plan import Phase, View
 
 _STOP_SECONDS = 10.0
 _REQUEST_SECONDS = 120.0
-_HEALTH_SECONDS = 2.0
-_HUNG_SECONDS = 60.0
+_ROUTES_SECONDS = 2.0
+"""After so long every gateway has read where requests go now."""
 _LOG_BYTES = 64 * 1024 * 1024
 _TAIL_BYTES = 256 * 1024
 
@@ -36,9 +37,6 @@ class EngineProcess:
         self.url = f"http://{host}:{port}"
         self.started = time.monotonic()
         self.ready_since: float | None = None
-        self.fault = ""
-        """Why it counts as dead though it may still run."""
-        self._heard = self.started
         self.log = log
         scratch.mkdir(parents=True, exist_ok=True)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +55,7 @@ class EngineProcess:
             )
         self.client = httpx.Client(base_url=self.url, timeout=_REQUEST_SECONDS, trust_env=False)
         self._stdin_lock = threading.Lock()
+        self.health = Health(self._process, driver, self.url, spec)
 
     def feed(self) -> None:
         """Show the guard that the node is alive and not hung; call it more often than the heartbeat."""
@@ -66,32 +65,18 @@ class EngineProcess:
             self._process.stdin.flush()
 
     def view(self) -> View:
-        """How it is right now: asks its health check."""
-        return View(self.spec, self._phase())
+        """How it is, as far as is known right now."""
+        return View(self.spec, self.health.phase)
 
-    def _phase(self) -> Phase:
-        if self._process.poll() is not None or self.fault:
-            return Phase.DEAD
-        try:
-            reply = self.client.get(self.driver.health_path, timeout=_HEALTH_SECONDS)
-        except httpx.TimeoutException:
-            return self._silent(Phase.STARTING if self.ready_since is None else Phase.ANSWERS)  # busy, perhaps
-        except httpx.HTTPError:
-            # before it listens that is as it should be; after, its process is about to end
-            return Phase.STARTING if self.ready_since is None else self._silent(Phase.STARTING)
-        if reply.is_success:
-            self._heard = time.monotonic()
-            return Phase.ANSWERS
-        if self.ready_since is not None:
-            self.fault = f"its health check says {reply.status_code}"
-            return Phase.DEAD
-        return Phase.STARTING
+    def answers(self) -> bool:
+        """Whether a request sent now would be answered."""
+        return self.health.phase is Phase.ANSWERS
 
-    def _silent(self, otherwise: Phase) -> Phase:
-        if self.ready_since is not None and time.monotonic() - self._heard > _HUNG_SECONDS:
-            self.fault = f"it did not answer its health check for {_HUNG_SECONDS:.0f} s"
-            return Phase.DEAD
-        return otherwise
+    def serves(self, spec: DeploymentSpec) -> None:
+        """It answers requests for this version from now on."""
+        self.spec = spec
+        self.ready_since = self.ready_since or time.monotonic()
+        self.health.serves()
 
     def warm_up(self, model_names: tuple[str, ...]) -> None:
         """Have a real request answered by each name. Raises EngineRefused, httpx.HTTPError."""
@@ -126,15 +111,19 @@ class EngineProcess:
             self.driver.unload_adapter(self.client, adapter_id)
 
     def drain(self, seconds: float) -> None:
-        """Wait until it works on no request, at most so long."""
+        """Wait until it works on no request, and none has come for as long as a gateway may not know yet."""
         deadline = time.monotonic() + seconds
+        idle_since = time.monotonic()
         with contextlib.suppress(EngineRefused, httpx.HTTPError):  # it is dead: nothing to wait for
-            while self.driver.requests_in_flight(self.client) and time.monotonic() < deadline:
+            while time.monotonic() < min(deadline, idle_since + _ROUTES_SECONDS) and self.answers():
+                if self.driver.requests_in_flight(self.client):
+                    idle_since = time.monotonic()
                 time.sleep(0.1)
 
     def stop(self) -> int:
         """End it and every process of it; nothing is left when this returns. Returns its exit code."""
         code = end(self._process, _STOP_SECONDS)
+        self.health.stop()
         with self._stdin_lock, contextlib.suppress(BrokenPipeError):
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -144,8 +133,8 @@ class EngineProcess:
     def words(self) -> str:
         """Why it is dead, in words for a user."""
         code = self._process.poll()
-        if self.fault and code is None:
-            return self.fault
+        if self.health.fault:
+            return self.health.fault
         with self.log.open("rb") as file:
             file.seek(max(self._log_start, self.log.stat().st_size - _TAIL_BYTES))
             said = last_words(file.read().decode(errors="replace"))

@@ -138,6 +138,18 @@ def test_nothing_fits_beside_an_engine_on_a_gpu(model: Path) -> None:
     assert driver_for(settings(cpu_kv_cache_gib=2)).memory_needed(SPEC, model) == 5 * GIB + 2000
 
 
+def test_work_done_is_the_tokens_read_and_written_or_the_requests_answered() -> None:
+    metrics = (
+        'vllm:prompt_tokens_total{engine="0",model_name="x"} 10.0\nvllm:generation_tokens_total{engine="0"} 3.0\n'
+        'http_requests_total{handler="/v1/embeddings",method="POST",status="2xx"} 4.0\n'
+        'http_requests_total{handler="/health",method="GET",status="2xx"} 9.0\n'
+    )
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, text=metrics))
+    with httpx.Client(transport=transport, base_url="http://x") as client:
+        assert VllmDriver(settings()).work_done(client) == 13
+        assert driver_for(settings(engine=Engine.INFINITY)).work_done(client) == 4
+
+
 def test_requests_in_flight_are_those_running_and_waiting() -> None:
     metrics = 'vllm:num_requests_running{engine="0"} 2.0\nvllm:num_requests_waiting{engine="0"} 1.0\nother 7\n'
     transport = httpx.MockTransport(lambda _request: httpx.Response(200, text=metrics))

@@ -64,6 +64,13 @@ class EngineDriver(Protocol):
         """Unload one. Raises EngineRefused, httpx.HTTPError."""
         ...
 
+    def work_done(self, client: httpx.Client) -> float:
+        """A number that changes whenever work is done; constant where it cannot be told.
+
+        Raises EngineRefused, httpx.HTTPError.
+        """
+        ...
+
     def requests_in_flight(self, client: httpx.Client) -> int:
         """How many requests it works on; 0 where it finishes them by itself when told to stop."""
         ...

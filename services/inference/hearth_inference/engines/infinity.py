@@ -1,5 +1,6 @@
 """infinity: embeddings and reranking."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from hearth_fit.serving import infinity_parts
 
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines.base import EngineRefused, checked, clean_environment, weights_bytes
+
+_ANSWERED = re.compile(r"^http_requests_total\{.*handler=\"/v1/.*\} ([0-9.e+]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class InfinityDriver:
 
     def unload_adapter(self, client: httpx.Client, adapter_id: str) -> None:
         """See EngineDriver."""
+
+    def work_done(self, client: httpx.Client) -> float:
+        """See EngineDriver. It counts the requests that it has answered."""
+        return sum(map(float, _ANSWERED.findall(checked(client.get("/metrics")).text)))
 
     def requests_in_flight(self, client: httpx.Client) -> int:
         """See EngineDriver. It answers what it has begun before it ends."""

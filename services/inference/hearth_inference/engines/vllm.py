@@ -16,6 +16,7 @@ from hearth_inference.config import InferenceSettings
 from hearth_inference.engines.base import GIB, checked, clean_environment, weights_bytes
 
 _RUNNING = re.compile(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
+_TOKENS = re.compile(r"^vllm:(?:prompt|generation)_tokens_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _FEW_CORES = 4
 
 
@@ -84,6 +85,10 @@ class VllmDriver:
     def unload_adapter(self, client: httpx.Client, adapter_id: str) -> None:
         """See EngineDriver."""
         checked(client.post("/v1/unload_lora_adapter", json={"lora_name": adapter_id}))
+
+    def work_done(self, client: httpx.Client) -> float:
+        """See EngineDriver. Tokens read and written."""
+        return sum(map(float, _TOKENS.findall(checked(client.get("/metrics")).text)))
 
     def requests_in_flight(self, client: httpx.Client) -> int:
         """See EngineDriver. Told to stop, vLLM drops what it works on, so whoever stops it must wait first."""
