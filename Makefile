@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs compose-up compose-down test fuzz bench-gateway bench-data lint format lock clean
+.PHONY: help setup demo up down status logs compose-up compose-down test chaos fuzz bench-gateway bench-data lint format lock clean
 
 ENVS := $(or $(HEARTH_ENVS),.envs)
 LIGHT := $(ENVS)/platform/bin/python
@@ -52,6 +52,10 @@ bench-gateway: ## the gateway beside nginx, vllm-router and a plain proxy (15 mi
 bench-data: ## datasets beside the bare S3 client: a 5 GiB file, ten at once (20 min, 15 GB of disk)
 	@$(SETUP) dev
 	@$(DEV)/python -m tests.bench.data
+
+chaos: ## random faults on a real platform: make chaos SEED=7 FAULTS=50 [ONLY=download] [SWAPS=20]
+	@$(SETUP) dev $(ENGINES)
+	@$(DEV)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(ONLY),--only "$(ONLY)") $(if $(SWAPS),--swaps $(SWAPS))
 
 lint: ## ruff and mypy --strict
 	@$(SETUP) dev

@@ -11,7 +11,7 @@ from services.inference.tests.conftest import SUPPORT, Place, add_model, script,
 
 BERT = "tiny/bert"
 RERANKER = "tiny/reranker"
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

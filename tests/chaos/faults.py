@@ -1,0 +1,69 @@
+"""What is done to a process."""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+
+from tests.chaos.processes import find
+from tests.chaos.world import World
+
+FREEZE_SECONDS = 14.0
+"""Longer than a lease, so that a frozen worker wakes up when its work is another's, if it wakes up at all."""
+OUTAGE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One kind of fault: `inflict` gives what undoes it, or None when there was nothing to hit."""
+
+    name: str
+    inflict: Callable[[World, str], Callable[[], None] | None]
+
+
+def _nothing() -> None:
+    """A dead process is not brought back by us."""
+
+
+def _kill(world: World, name: str) -> Callable[[], None] | None:
+    process = find(world, name)
+    if process is None:
+        return None
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
+    return _nothing
+
+
+def _freeze(world: World, name: str) -> Callable[[], None] | None:
+    """SIGSTOP now, SIGCONT later."""
+    process = find(world, name)
+    if process is None:
+        return None
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.suspend()
+    waking = threading.Timer(FREEZE_SECONDS, _wake, [process])
+    waking.start()
+    return waking.join
+
+
+def _wake(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()
+
+
+def _outage(world: World, name: str) -> Callable[[], None] | None:
+    """A store that does not answer for a while: its connections stay open."""
+    process = find(world, name)
+    if process is None:
+        return None
+    process.suspend()
+    waking = threading.Timer(OUTAGE_SECONDS, _wake, [process])
+    waking.start()
+    return waking.join
+
+
+KILL = Fault("kill -9", _kill)
+FREEZE = Fault("freeze", _freeze)
+OUTAGE = Fault("outage", _outage)
