@@ -1,0 +1,113 @@
+"""The node on a real store, with a stand-in for the engine that starts at once and can be made to hang."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine
+from hearth_contracts.jobs import Job, JobStatus
+from hearth_inference import health
+from hearth_inference.config import InferenceSettings
+from hearth_inference.engines.vllm import VllmDriver
+from hearth_inference.holdings import Holdings
+from hearth_inference.keeper import Keeper
+from hearth_inference.node import Node
+from hearth_jobs.deployments import DeploymentStore
+from hearth_jobs.nodes import NodeRegistry
+from hearth_jobs.store import JobStore
+from hearth_storage.config import HomeSettings, S3Settings
+from hearth_storage.objects import connect
+from redis import Redis
+
+from services.inference.tests.conftest import add_model
+
+ENGINE = """
+import json, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"data": []}).encode()
+        self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+    def log_message(self, *_): pass
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+class StandIn(VllmDriver):
+    """vLLM's driver, but for the program that it starts."""
+
+    def command(self, spec: DeploymentSpec, model: Path, port: int) -> list[str]:
+        return [sys.executable, "-c", ENGINE, str(port)]
+
+
+@pytest.fixture
+def node(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    for name, seconds in (("LOOK", 0.1), ("PROBE", 0.2), ("SILENT", 2.0), ("HUNG", 5.0)):
+        monkeypatch.setattr(health, f"{name}_SECONDS", seconds)
+    home, jobs = HomeSettings(home=tmp_path), JobStore(redis)
+    add_model(home, "tiny/llama", lambda folder: (folder.mkdir(), (folder / "config.json").write_text("{}")))
+    settings = InferenceSettings(engine_python=Path(sys.executable), engine_grace_seconds=1)
+    deployments, registry = DeploymentStore(redis, jobs), NodeRegistry(redis)
+    with Keeper(jobs, registry) as keeper:
+        holdings = Holdings("default", home, deployments, jobs, keeper, "host:1", lambda: False)
+        node = Node("default", settings, home, StandIn(settings), deployments, connect(S3Settings()), keeper, holdings)
+        yield node
+        node.shut_down()
+
+
+def deploy(node: Node) -> Job:
+    options: dict[str, Any] = {"engine": Engine.VLLM, "model_id": "tiny/llama", "adapter_ids": (), "served_name": "LLM"}
+    return node.deployments.desire("default", **options)[1]
+
+
+def tick_until(node: Node, condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        node.tick()
+        time.sleep(0.05)
+
+
+def state(node: Node) -> DeploymentState | None:
+    return next((report.state for report in NodeRegistry(node.deployments.redis).live()), None)
+
+
+def engine(node: Node) -> psutil.Process:
+    assert node.serving is not None
+    port = node.serving.url.rpartition(":")[2]
+    found = (each for each in psutil.process_iter() if each.cmdline()[-1:] == [port])
+    return next(each for each in found if "guard.py" not in " ".join(each.cmdline()))
+
+
+def test_an_engine_that_hangs_is_not_ready_though_the_main_thread_does_nothing_and_then_is_replaced(node: Node) -> None:
+    job = deploy(node)
+    tick_until(node, lambda: state(node) is DeploymentState.READY)
+    hung = engine(node)
+    hung.send_signal(signal.SIGSTOP)
+    deadline = time.monotonic() + 20
+    while state(node) is DeploymentState.READY:  # nobody ticks: the main thread may be waiting for that very engine
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    tick_until(node, lambda: state(node) is DeploymentState.READY)
+    assert not hung.is_running()
+    assert node.holdings.jobs.get(job.id).status is JobStatus.RUNNING
+    assert node.serving is not None
+
+
+def test_undeployed_the_job_is_killed_when_its_engine_is_gone(node: Node) -> None:
+    job = deploy(node)
+    tick_until(node, lambda: state(node) is DeploymentState.READY)
+    process = engine(node)
+    node.deployments.undeploy("default")
+    assert node.tick() is False
+    node.shut_down()
+    assert not process.is_running()
+    assert node.holdings.jobs.get(job.id).status is JobStatus.KILLED
+    assert state(node) is None
