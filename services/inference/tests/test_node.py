@@ -82,8 +82,8 @@ def state(node: Node) -> DeploymentState | None:
 def engine(node: Node) -> psutil.Process:
     assert node.serving is not None
     port = node.serving.url.rpartition(":")[2]
-    found = (each for each in psutil.process_iter() if each.cmdline()[-1:] == [port])
-    return next(each for each in found if "guard.py" not in " ".join(each.cmdline()))
+    lines = {each: each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])}
+    return next(p for p, line in lines.items() if line[-1:] == [port] and not any("guard.py" in word for word in line))
 
 
 def test_an_engine_that_hangs_is_not_ready_though_the_main_thread_does_nothing_and_then_is_replaced(node: Node) -> None:
