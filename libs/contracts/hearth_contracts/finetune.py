@@ -2,13 +2,22 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from hearth_contracts.base import Frozen, Timestamp
 from hearth_contracts.datasets import DatasetFormat
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job
 from hearth_contracts.names import RecordId
+
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=16),
+]
+"""Up to 16 pairs, as OpenAI has them."""
 
 
 class FinetuneRequest(Frozen):
@@ -21,6 +30,10 @@ class FinetuneRequest(Frozen):
     priority: int = Field(
         default=0, ge=-100, le=100, description="runs that wait begin by priority, the highest first, then by age"
     )
+    deploy: bool = Field(
+        default=False, description="serve the adapter once it is trained, if its base is the one deployed by then"
+    )
+    metadata: Metadata = Field(default={}, description="pairs of the asker's own, kept and given back")
 
 
 class FinetunePlan(Frozen):
@@ -46,6 +59,8 @@ class Finetune(Frozen):
     job_id: RecordId = Field(description="the job that does it now, or did last")
     previous_job_ids: tuple[RecordId, ...] = Field(default=(), description="jobs that ended early, oldest first")
     priority: int = 0
+    deploy: bool = False
+    metadata: Metadata = Field(default={})
     created_at: Timestamp
 
 

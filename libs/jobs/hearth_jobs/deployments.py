@@ -32,6 +32,10 @@ class Deployment:
     failure: str  # why the last version asked for was given up, or ''
 
 
+class Superseded(Exception):
+    """Another version is desired by now; nothing was changed."""
+
+
 def lane_for(engine: Engine) -> Lane:
     """The queue whose workers own engines of this kind."""
     return INFERENCE_LLM if engine is Engine.VLLM else INFERENCE_EMBEDDING
@@ -68,11 +72,13 @@ class DeploymentStore:
         served_name: str,
         task: Task | None = None,
         settings: EngineSettings | None = None,
+        instead_of: DeploymentSpec | None = None,
         record: Recorder = no_record,
     ) -> tuple[DeploymentSpec, Job]:
         """Ask for a new version: its spec, its job and its queue item are recorded together.
 
-        What the version before it was waiting for, if it never began to serve, is interrupted.
+        What the version before it was waiting for, if it never began to serve, is interrupted. With `instead_of`
+        only that version is replaced. Raises Superseded when it is no longer the one desired.
         """
         replaced: list[DeploymentSpec] = []
         made: list[tuple[DeploymentSpec, Job]] = []

@@ -101,6 +101,35 @@ class FinetuneStore:
         step, result = found.get("checkpoint_step"), found.get("result")
         return int(step) if step else None, FinetuneResult.model_validate_json(result) if result else None
 
+    # -- adapters to be deployed as soon as they are trained -------------------------------------------------
+
+    def await_deployment(self, pipe: Pipeline, finetune_id: str) -> None:
+        """Note, as part of the transaction `pipe`, that the adapter is to be deployed once it is trained."""
+        pipe.hset(keys.FINETUNES_TO_DEPLOY, finetune_id, "")
+
+    def awaiting_deployment(self) -> dict[str, str]:
+        """The fine-tunes that wait for it, each with the job that deploys it, or '' where none does yet."""
+        return fields_of(self.redis.hgetall(keys.FINETUNES_TO_DEPLOY))
+
+    def awaits_deployment(self, finetune_id: str) -> bool:
+        """Whether this one does."""
+        return bool(self.redis.hexists(keys.FINETUNES_TO_DEPLOY, finetune_id))
+
+    def deployment_begun(self, finetune_id: str, job_id: str) -> None:
+        """Note the job that deploys it."""
+        self.redis.hset(keys.FINETUNES_TO_DEPLOY, finetune_id, job_id)
+
+    def deployment_over(self, finetune_id: str, words: str) -> None:
+        """It waits no more; `words` say how it came out."""
+        pipe = self.redis.pipeline(transaction=True)
+        pipe.hset(keys.finetune_run(finetune_id), "deployment", words)
+        pipe.hdel(keys.FINETUNES_TO_DEPLOY, finetune_id)
+        pipe.execute()
+
+    def deployment_words(self, finetune_id: str) -> str:
+        """How its deployment came out; '' while it has not."""
+        return fields_of(self.redis.hgetall(keys.finetune_run(finetune_id))).get("deployment", "")
+
 
 def _stays(point: Metric) -> bool:
     """Whether a point is one of those that a long curve is thinned to."""

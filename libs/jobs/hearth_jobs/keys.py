@@ -3,6 +3,7 @@
 JOBS = "hearth:jobs"
 ACTIVE_JOBS = "hearth:jobs:active"
 FINETUNES = "hearth:finetunes"
+FINETUNES_TO_DEPLOY = "hearth:finetunes:to-deploy"
 DEPLOYMENTS = "hearth:deployments"
 NODES = "hearth:nodes"
 TALLIES = "hearth:tallies"

@@ -5,6 +5,7 @@ There is one of each task, by name (`tasks.slots`); the reference's is `default`
 
 from hearth_contracts.deploy import (
     Deployed,
+    DeploymentSpec,
     DeploymentState,
     DeployRequest,
     DeployStatus,
@@ -35,8 +36,17 @@ def slot_named(services: Services, name: str) -> Slot:
     return found[name]
 
 
-def deploy(services: Services, request: DeployRequest, record: Recorder = no_record, name: str = LLM_DEPLOYMENT) -> Job:
-    """Ask for a model and its adapters to be served. Raises NotFound, Invalid, Conflict, with nothing changed."""
+def deploy(
+    services: Services,
+    request: DeployRequest,
+    record: Recorder = no_record,
+    name: str = LLM_DEPLOYMENT,
+    instead_of: DeploymentSpec | None = None,
+) -> Job:
+    """Ask for a model and its adapters to be served; with `instead_of`, in place of that version alone.
+
+    Raises NotFound, Invalid, Conflict, Superseded, with nothing changed.
+    """
     slot, model = slot_named(services, name), _checked(services, name, request)
     require_room(services, model.model_id, deploy_report(services, slot, model, request.engine))
     _, job = services.deployments.desire(
@@ -47,9 +57,17 @@ def deploy(services: Services, request: DeployRequest, record: Recorder = no_rec
         adapter_ids=request.adapter_ids,
         served_name=slot.served_name,
         settings=request.engine,
+        instead_of=instead_of,
         record=record,
     )
     return job
+
+
+def deploy_beside(services: Services, spec: DeploymentSpec, adapter_id: str) -> Job:
+    """Ask for one more adapter beside what this version serves. Raises what `deploy` raises."""
+    adapters = (*spec.adapter_ids, adapter_id)
+    request = DeployRequest(model_id=spec.model_id, adapter_ids=adapters, engine=spec.settings)
+    return deploy(services, request, name=spec.name, instead_of=spec)
 
 
 def estimate(services: Services, request: DeployRequest, name: str = LLM_DEPLOYMENT) -> FitReport:

@@ -12,6 +12,7 @@ from hearth_jobs.idempotency import Recorder, no_record
 from hearth_jobs.queues import TRAINING, enqueue, transaction
 from hearth_storage.datasets import read_dataset
 from hearth_storage.model_store import StoredModel, snapshot_path
+from hearth_web.asker import asker
 from redis.client import Pipeline
 
 from hearth_management.defaults import Facts, context_of, is_quantized, settle
@@ -82,7 +83,7 @@ def _refusal(field: str, fault: str, words: str) -> HearthError:
 def require_dataset(services: Services, dataset_id: str) -> Dataset:
     """A dataset that is there. Raises NotFound."""
     dataset = read_dataset(services.s3, dataset_id) if is_record_id(dataset_id) else None
-    if dataset is None:
+    if dataset is None or not asker().may_use(dataset.owner):
         raise NotFound(f"there is no dataset {dataset_id!r}; GET /v1/datasets/ lists what there is")
     return dataset
 
@@ -102,10 +103,14 @@ def begin(services: Services, request: FinetuneRequest, remember: Recorder = no_
         hyperparameters=planned.hyperparameters,
         job_id=job.id,
         priority=request.priority,
+        deploy=request.deploy,
+        metadata=request.metadata,
         created_at=now(),
     )
     services.finetunes.put(pipe, record)
     remember(pipe, job)
+    if record.deploy:
+        services.finetunes.await_deployment(pipe, record.id)
     pipe.execute()
     return job
 
@@ -127,6 +132,8 @@ def resume(services: Services, finetune_id: str, remember: Recorder = no_record)
         jobs = (*record.previous_job_ids, record.job_id)
         services.finetunes.put(pipe, record.model_copy(update={"job_id": job.id, "previous_job_ids": jobs}))
         remember(pipe, job)
+        if record.deploy:
+            services.finetunes.await_deployment(pipe, record.id)
         made[:] = [job]
 
     try:

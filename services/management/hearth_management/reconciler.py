@@ -23,6 +23,7 @@ from hearth_storage.model_store import find_model
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from hearth_management.beside import deploy_trained
 from hearth_management.models import add_from_folder
 from hearth_management.services import Services
 
@@ -190,6 +191,7 @@ class Reconciler:
         """One round."""
         reconcile_jobs(self.services, trust_leases=time.monotonic() >= self._trust_after)
         reconcile_deployments(self.services, self.services.deployments.all())
+        deploy_trained(self.services)
         obstacle = reconcile_embedding(self.services)
         if obstacle and obstacle != self._obstacle:
             log.warning("%s", obstacle)  # once, not every second

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from hearth_management.api.access import access_routes
 from hearth_management.api.deploy import deploy_routes
+from hearth_management.api.fine_tuning import fine_tuning_routes
 from hearth_management.api.finetune import finetune_routes
 from hearth_management.api.jobs import job_routes
 from hearth_management.api.models import model_routes
@@ -18,4 +19,5 @@ def routes(services: Services) -> APIRouter:
     router.include_router(job_routes(services))
     router.include_router(finetune_routes(services))
     router.include_router(access_routes(services))
+    router.include_router(fine_tuning_routes(services))
     return router
