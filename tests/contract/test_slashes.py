@@ -58,7 +58,8 @@ def test_openais_routes_answer_under_both_prefixes(platform: Running, prefix: st
     }.items():
         reply = platform.http.post(f"{prefix}/{route}{slash}", json=body)
         assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found"), route
-    assert platform.http.get(f"{prefix}/files{slash}").json()["object"] == "list"
+    for route in ("files", "fine_tuning/jobs"):
+        assert platform.http.get(f"{prefix}/{route}{slash}").json()["object"] == "list"
 
 
 def test_with_its_slash_models_is_the_references_list_and_without_it_openais(platform: Running) -> None:
