@@ -4,6 +4,7 @@ from hearth_contracts.base import now
 from hearth_contracts.datasets import Dataset, DatasetFormat
 from hearth_contracts.errors import Conflict, Fault, HearthError, Invalid, NotFound
 from hearth_contracts.finetune import Finetune, FinetunePlan, FinetuneRequest, FinetuneStatus
+from hearth_contracts.fit import FitReport
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_contracts.names import adapter_id_for, is_record_id, new_id
@@ -16,6 +17,7 @@ from hearth_web.asker import asker
 from redis.client import Pipeline
 
 from hearth_management.defaults import Facts, context_of, is_quantized, settle
+from hearth_management.fit import finetune_report, require_room
 from hearth_management.models import require_base
 from hearth_management.services import Services
 
@@ -88,9 +90,34 @@ def require_dataset(services: Services, dataset_id: str) -> Dataset:
     return dataset
 
 
+def estimate(services: Services, request: FinetuneRequest) -> FitReport:
+    """What such a fine-tune would take. Raises NotFound, Invalid."""
+    return _takes(services, plan(services, request))
+
+
+def _takes(services: Services, planned: FinetunePlan) -> FitReport:
+    settings = planned.hyperparameters
+    rows = min(8, settings.batch_size)  # the trainer's most at once, unless the batch is split otherwise
+    if settings.gradient_accumulation_steps is not None:
+        rows = settings.batch_size // settings.gradient_accumulation_steps
+    modules = settings.target_modules
+    return finetune_report(
+        services,
+        require_base(services, planned.model_id),
+        require_dataset(services, planned.dataset_id),
+        rank=settings.lora_rank,
+        rows_at_once=2 * rows if settings.method == "dpo" else rows,  # what is preferred, and what is not
+        max_length=settings.max_length,
+        target_modules=None if modules == "all-linear" else tuple(modules),
+        packing=settings.packing,
+        load_in_4bit=settings.load_in_4bit,
+    )
+
+
 def begin(services: Services, request: FinetuneRequest, remember: Recorder = no_record) -> Job:
-    """Record a fine-tune with its job and queue it, in one transaction. Raises NotFound, Invalid."""
+    """Record a fine-tune with its job and queue it, in one transaction. Raises NotFound, Invalid, Conflict."""
     planned = plan(services, request)
+    require_room(services, f"training on {planned.model_id}", _takes(services, planned))
     finetune_id = new_id()
     pipe = transaction(services.redis)
     job = _queue(services, pipe, planned.model_id, planned.dataset_id, finetune_id)

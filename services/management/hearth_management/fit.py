@@ -1,12 +1,15 @@
 """Whether a deployment or a fine-tune fits on this machine, asked before anything of it is recorded."""
 
+from hearth_contracts.datasets import Dataset
 from hearth_contracts.deploy import DeploymentSpec, Engine, Task
 from hearth_contracts.engine import EngineSettings
 from hearth_contracts.fit import FitReport
+from hearth_contracts.jobs import JobKind, JobStatus
 from hearth_fit import machine
 from hearth_fit.facts import Facts, FactsUnknown, read_facts
 from hearth_fit.machine import Machine, Room
 from hearth_fit.serving import GPU_SHARE, Serving, cpu_parts, infinity_needs, infinity_parts, vllm_needs
+from hearth_fit.training import Training, training_needs
 from hearth_fit.weigh import GIB, refusal, report
 from hearth_jobs.deployments import Deployment
 from hearth_storage.model_store import StoredModel, find_model, snapshot_path
@@ -52,6 +55,48 @@ def deploy_report(services: Services, slot: Slot, model: StoredModel, asked: Eng
         return report([], [f"{model.model_id}: its memory cannot be estimated: {unknown}"])
     serving = Serving(facts, services.settings.settled(asked, facts.context))
     return report(vllm_needs(serving, services.settings, here, freed))
+
+
+def whole(room: Room) -> Room:
+    """A room with nothing in it."""
+    return Room(room.total, room.total)
+
+
+def finetune_report(
+    services: Services,
+    model: StoredModel,
+    dataset: Dataset,
+    *,
+    rank: int,
+    rows_at_once: int,
+    max_length: int,
+    target_modules: tuple[str, ...] | None = None,
+    packing: bool = False,
+    load_in_4bit: bool = False,
+) -> FitReport:
+    """What training an adapter takes, with deployments as they are and once any other training is over."""
+    try:
+        facts = facts_of(services, model)
+    except FactsUnknown as unknown:
+        return report([], [f"{model.model_id}: its memory cannot be estimated: {unknown}"])
+    training = Training(
+        facts,
+        device=services.settings.engine_device,
+        rank=rank,
+        target_modules=target_modules,
+        rows_at_once=rows_at_once,
+        max_length=max_length,
+        dataset_bytes=dataset.bytes,
+        dataset_rows=dataset.rows,
+        packing=packing,
+        load_in_4bit=load_in_4bit,
+    )
+    here = machine.look()
+    # One training runs at a time, and what another takes now is free when this one begins. How much that is nobody
+    # knows: then only what the machine has in all is the limit.
+    waits = any(job.kind is JobKind.FINETUNE and job.status is JobStatus.RUNNING for job in services.jobs.active())
+    freed = Machine(whole(here.memory), tuple(map(whole, here.gpus))) if waits else NOTHING
+    return report(training_needs(training, here, freed, machine.disk_room(services.home.runs)))
 
 
 def _taken(services: Services, record: Deployment | None) -> Machine:

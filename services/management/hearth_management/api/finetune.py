@@ -6,12 +6,14 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.sse import EventSourceResponse
 from hearth_contracts.errors import NotFound
 from hearth_contracts.finetune import FinetuneMetrics, FinetunePlan, FinetuneRequest, FinetuneStatus
+from hearth_contracts.fit import FitReport
 from hearth_contracts.jobs import Job
 from hearth_contracts.models import ModelEntry
 from hearth_contracts.names import is_record_id
 
 from hearth_management import curves, finetune, models
 from hearth_management.api.answers import problems
+from hearth_management.api.deploy import DryRun
 from hearth_management.api.once import IdempotencyKey
 from hearth_management.picture import draw
 from hearth_management.services import Services
@@ -51,7 +53,9 @@ def finetune_routes(services: Services) -> APIRouter:
         return finetune.list_all(services)
 
     @router.post("", summary="Finetune adapter on dataset", responses=problems(404, 409, 422))
-    def begin(request: FinetuneRequest, key: IdempotencyKey = None) -> Job:
+    def begin(request: FinetuneRequest, key: IdempotencyKey = None, dry_run: DryRun = False) -> Job | FitReport:
+        if dry_run:
+            return finetune.estimate(services, request)
         return services.idempotency.once(
             key,
             "POST /v1/finetune",
