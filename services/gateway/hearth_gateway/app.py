@@ -1,5 +1,6 @@
 """The gateway's one ASGI app: it looks at the path and hands over to the token plane, the control plane or the docs."""
 
+import gc
 import logging
 
 from hearth_contracts.openai import CONTROL_ROUTES
@@ -64,6 +65,7 @@ class Gateway:
         self.docs = Docs(self.settings, self.control.http)
         self.watcher.start()
         await self.keeper.start()
+        gc.freeze()  # what is there now stays: no collection need look at it again
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self.watcher.stop()

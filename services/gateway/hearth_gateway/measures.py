@@ -48,7 +48,7 @@ def used(model: str, tokens: dict[str, int]) -> None:
     """What it took, by kind."""
     for kind, count in tokens.items():
         if count:
-            _tokens(model, kind.removesuffix("_tokens")).inc(count)
+            _tokens(model, kind).inc(count)
 
 
 def streamed(model: str, first: float, rest: float, events: int) -> None:

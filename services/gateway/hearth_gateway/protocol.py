@@ -28,9 +28,14 @@ MOST_PIPELINED = 16
 
 _PROCESS = token_hex(8).encode()
 _numbers = count()
+_READ = frozenset({b"authorization", b"content-length", b"expect", b"host", b"origin", b"x-request-id"})
 _STATUS_LINE = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+def _new_id() -> bytes:
+    return b"%b%016x" % (_PROCESS, next(_numbers))
 
 
 class TokenProtocol(HttpToolsProtocol):
@@ -52,11 +57,7 @@ class TokenProtocol(HttpToolsProtocol):
         self.deadline = math.inf  # when what is awaited of the client must be there
         self.in_head = False
         self.head_bytes = 0
-        self._authorization: bytes | None = None
-        self._origin: bytes | None = None
-        self._host: bytes | None = None
-        self._request_id: bytes | None = None
-        self._length: int | None = None
+        self._found: dict[bytes, bytes] = {}  # of the head's headers those that an exchange needs
 
     # What the event loop tells
 
@@ -129,7 +130,7 @@ class TokenProtocol(HttpToolsProtocol):
         self.in_head = True
         self.head_bytes = 0
         self.deadline = self.plane.now() + self.plane.settings.head_timeout
-        self._authorization = self._origin = self._host = self._request_id = self._length = None
+        self._found = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.in_head:
@@ -137,18 +138,12 @@ class TokenProtocol(HttpToolsProtocol):
         self.head_bytes += len(name) + len(value)
         if self.head_bytes > self.plane.settings.max_head_bytes:
             raise ValueError("the head is too large")
-        super().on_header(name, value)
-        name = self.headers[-1][0]
-        if name == b"authorization":
-            self._authorization = value
-        elif name == b"content-length":
-            self._length = int(value)
-        elif name == b"origin":
-            self._origin = value
-        elif name == b"host":
-            self._host = value
-        elif name == b"x-request-id":
-            self._request_id = accept_request_id(value.decode("latin-1")).encode()
+        name = name.lower()  # from here on as uvicorn does, without a second call for each header
+        self.headers.append((name, value))
+        if name in _READ:
+            self._found[name] = value
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
         self.in_head = False
@@ -160,13 +155,15 @@ class TokenProtocol(HttpToolsProtocol):
             return
         upgrades = self.parser.should_upgrade()
         may_chunk = self.parser.get_http_version() != "1.0"
+        found = self._found.get
+        request_id, length = found(b"x-request-id"), found(b"content-length")
         head = Head(
             route=route,
-            request_id=self._request_id or b"%b%016x" % (_PROCESS, next(_numbers)),
-            authorization=self._authorization,
-            origin=self._origin,
-            host=self._host,
-            length=self._length,
+            request_id=accept_request_id(request_id.decode("latin-1")).encode() if request_id else _new_id(),
+            authorization=found(b"authorization"),
+            origin=found(b"origin"),
+            host=found(b"host"),
+            length=int(length) if length else None,
             wants_continue=self.expect_100_continue,
             wants_upgrade=upgrades,
             may_chunk=may_chunk,

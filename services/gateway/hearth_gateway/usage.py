@@ -209,8 +209,12 @@ class ReplyUsage:
 
     def used(self) -> Usage:
         """What it said; nothing if it said nothing."""
-        found = USAGE.match(self._found)
-        return _decode(found[1]) if found is not None else Usage()
+        found = self._found
+        end = found.find(b"}")
+        if found.startswith(COMPACT[1:]) and found.find(b"{", len(COMPACT) - 1, end) < 0 <= end:
+            return _decode(found[len(COMPACT) - 2 : end + 1])  # as vLLM writes it
+        told = USAGE.match(found)
+        return _decode(told[1]) if told is not None else Usage()
 
 
 def _decode(told: bytes) -> Usage:

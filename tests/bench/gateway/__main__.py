@@ -43,7 +43,7 @@ MEASURES = {
     "512 connections": Measure("closed", 512),
     "1 connection": Measure("closed", 1, seconds=1.5),
     "1,000 requests/s": Measure("offered", 64, seconds=3),
-    "32 paced streams": Measure("streams", 32),
+    "one stream at a time": Measure("streams", 1, events=8, pace_ms=5, rounds=40),
     "500 paced streams": Measure("streams", 500),
     "1,000 paced streams": Measure("streams", 1000),
     "unpaced streams": Measure("streams", 32, pace_ms=0, rounds=20),
@@ -52,7 +52,7 @@ MEASURES = {
 }
 SMOKE = {
     "64 connections": Measure("closed", 4, seconds=0.2),
-    "32 paced streams": Measure("streams", 4, events=8, pace_ms=1),
+    "paced streams": Measure("streams", 4, events=8, pace_ms=1),
     "unpaced streams": Measure("streams", 4, events=8, pace_ms=0),
 }
 
