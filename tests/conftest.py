@@ -104,7 +104,8 @@ def platform(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     home = tmp_path_factory.mktemp("h")
     log = io.StringIO()
     with HubServer(tiny_llama) as hub:
-        config = Config(home, Ports.free(), {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"})
+        settings = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HEARTH_TOOL_CALL_PARSER": "hermes"}
+        config = Config(home, Ports.free(), settings)
         running = Platform(config)
         running.start(Console(file=log))
         try:

@@ -1,6 +1,7 @@
 """OpenAI's own client on the real platform: what the engines can do arrives whole, and so does what they refuse."""
 
 import base64
+import json
 import struct
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -104,12 +105,19 @@ def test_an_answer_in_a_json_schema_is_parsed(client: openai.OpenAI) -> None:
     assert isinstance(reply.choices[0].message.parsed, Verdict)
 
 
-def test_tools_reach_the_engine_which_says_what_it_lacks(client: openai.OpenAI) -> None:
-    """No parser of tool calls is set for the tiny model."""
-    for choice in ("auto", {"type": "function", "function": {"name": "weather"}}):
-        with pytest.raises(openai.BadRequestError, match="tool-call-parser"):
-            chat(client, tools=[WEATHER], tool_choice=choice)
-    assert chat(client, tools=[WEATHER], tool_choice="none").choices[0].message.content
+def test_a_tool_that_is_asked_for_by_name_is_called_with_arguments_that_fit(client: openai.OpenAI) -> None:
+    named = {"type": "function", "function": {"name": "weather"}}
+    message = chat(client, tools=[WEATHER], tool_choice=named, max_tokens=200, frequency_penalty=2).choices[0].message
+    (call,) = message.tool_calls
+    assert call.function.name == "weather"
+    assert json.loads(call.function.arguments)["city"] in ("Kazan", "Omsk")
+
+
+def test_a_model_may_answer_without_the_tools_it_is_offered(client: openai.OpenAI) -> None:
+    for choice in ("auto", "none"):
+        message = chat(client, tools=[WEATHER], tool_choice=choice).choices[0].message
+        assert message.content
+        assert not message.tool_calls
 
 
 def test_what_the_engine_refuses_keeps_its_status_and_words(client: openai.OpenAI) -> None:
@@ -163,9 +171,9 @@ def test_texts_are_embedded_one_by_one_and_together_as_numbers_and_base64(
 
 def test_token_arrays_are_refused_by_the_engine_with_its_own_words(platform: Running, client: openai.OpenAI) -> None:
     platform.await_embedding()
-    with pytest.raises(openai.UnprocessableEntityError) as refusal:
+    with pytest.raises(openai.UnprocessableEntityError, match="valid string") as refusal:
         client.embeddings.create(model=EMBEDDING, input=[[1, 2], [3]])
-    assert "valid string" in refusal.value.response.text
+    assert refusal.value.type == "invalid_request_error"
 
 
 def test_embeddings_can_be_shorter(platform: Running, client: openai.OpenAI) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hearth_gateway import measures
 from hearth_gateway.door import Caller, Slot
-from hearth_gateway.replies import Refused, error_body
+from hearth_gateway.replies import Refused, error_body, openai_error, too_large
 from hearth_gateway.upstream import Connection, Headers, Pool, Refusal
 from hearth_gateway.usage import Asked, ReplyUsage, StreamUsage, Usage, ask_for_usage, read_asked, tokens
 
@@ -27,6 +27,8 @@ EVENT_STREAM = b"text/event-stream"
 STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 CLIENT_LEFT = 499
 MOST_TRIES_AFTER_SENDING = 2
+LONGEST_ERROR = 1 << 20
+"""An engine's error that is longer passes as it is."""
 
 
 class Head(NamedTuple):
@@ -48,9 +50,9 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "_asked", "_began", "_body", "_caller", "_chunked", "_client", "_connecting", "_engine", "_events", "_first_at",
-        "_head", "_is_read", "_is_turn", "_kept", "_last_at", "_model", "_over", "_paused", "_plane", "_refused",
-        "_request", "_size", "_slot", "_started", "_status", "_tries", "_url", "_urls", "_usage",
+        "_asked", "_began", "_body", "_caller", "_chunked", "_client", "_connecting", "_engine", "_error", "_events",
+        "_first_at", "_head", "_is_read", "_is_turn", "_kept", "_last_at", "_model", "_over", "_paused", "_plane",
+        "_refused", "_request", "_size", "_slot", "_started", "_status", "_tries", "_url", "_urls", "_usage",
     )  # fmt: skip
 
     def __init__(self, plane: "TokenPlane", client: "TokenProtocol", head: Head) -> None:
@@ -79,6 +81,7 @@ class Exchange:
         self._started = False  # the client has had the first byte
         self._events: StreamUsage | None = None
         self._usage: ReplyUsage | None = None
+        self._error: bytes | None = None  # the engine's, until it is whole
         self._began = plane.now()
         self._first_at = 0.0
         self._last_at = math.inf  # when the engine was last asked or heard
@@ -254,6 +257,7 @@ class Exchange:
             self._kept += STREAM_HEADERS
         else:
             self._usage = ReplyUsage()
+            self._error = b"" if status >= 400 else None
 
     def on_data(self, data: bytes) -> None:
         """Some of its body."""
@@ -262,6 +266,11 @@ class Exchange:
             data = self._events.feed(data)
         elif self._usage is not None:
             self._usage.feed(data)
+        if self._error is not None:
+            self._error += data
+            if len(self._error) <= LONGEST_ERROR:
+                return
+            data, self._error = self._error, None
         if data:
             self._pass_on(data)
 
@@ -271,6 +280,14 @@ class Exchange:
         if not self._started:
             data = self._start_answer() + data  # one write, not two: that is what a small answer costs most
         self._client.write(data)
+
+    def _pass_on_error(self, told: bytes) -> None:
+        body = openai_error(self._status, told)
+        if body is not told:
+            self._kept = [each for each in self._kept if each[0] not in (b"content-type", b"content-length")]
+            self._kept += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+            self._chunked = False
+        self._pass_on(body)
 
     def _start_answer(self) -> bytes:
         self._started = True
@@ -288,6 +305,8 @@ class Exchange:
         """The answer is whole."""
         if self._events is not None and (rest := self._events.rest()):
             self._pass_on(rest)
+        if self._error:
+            self._pass_on_error(self._error)
         if not self._started:
             self._client.write(self._start_answer())
         self._end_answer()
@@ -381,8 +400,3 @@ class Exchange:
         if self._events is not None and self._started:
             first, rest = self._first_at - self._began, self._last_at - self._first_at
             measures.streamed(self._model, first, rest, self._events.events)
-
-
-def too_large(limit: int) -> Refused:
-    """The answer to a body that is larger than the limit, in bytes."""
-    return Refused(413, f"the body is larger than {limit} bytes", code="too_large")

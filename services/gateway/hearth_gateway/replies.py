@@ -6,6 +6,8 @@ from typing import Any
 from starlette.types import Send
 
 RETRY_SECONDS = 2
+MOST_FAULTS = 10
+"""Of an engine's faults so many are told: a batch may have thousands, all alike."""
 
 
 class Refused(Exception):
@@ -36,6 +38,32 @@ def error_body(
     """OpenAI's error object (https://platform.openai.com/docs/guides/error-codes)."""
     kind = kind or ("invalid_request_error" if status < 500 else "server_error")
     return json.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}}).encode()
+
+
+def too_large(limit: int) -> Refused:
+    """The answer to a body that is larger than the limit, in bytes."""
+    return Refused(413, f"the body is larger than {limit} bytes", code="too_large")
+
+
+def openai_error(status: int, told: bytes) -> bytes:
+    """An engine's error as OpenAI's object, which its clients read: infinity answers FastAPI's `{"detail": ...}`.
+
+    What is OpenAI's object already, or neither, is returned as it is.
+    """
+    try:
+        detail = json.loads(told)["detail"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return told
+    if isinstance(detail, list):
+        detail = "; ".join(map(_fault, detail[:MOST_FAULTS]))
+    return error_body(status, detail) if isinstance(detail, str) else told
+
+
+def _fault(entry: Any) -> str:
+    """One of FastAPI's faults: where, and what."""
+    if not isinstance(entry, dict):
+        return str(entry)
+    return f"{'.'.join(map(str, entry.get('loc', ())))}: {entry.get('msg', '')}"
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:

@@ -76,6 +76,36 @@ def test_an_engines_own_error_passes_unchanged(client: http.client.HTTPConnectio
         assert reply.read() == b'{"error": {"message": "too long"}}'
 
 
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (b'{"detail": "not that"}', "not that"),
+        (
+            b'{"detail": [{"loc": ["body", "input"], "msg": "a string, please", "input": 1}, {"loc": [], "msg": "b"}]}',
+            "body.input: a string, please; : b",
+        ),
+    ],
+)
+def test_an_engines_error_that_openais_clients_cannot_read_becomes_openais_object(
+    client: http.client.HTTPConnection, engine: Wire, told: bytes, message: str
+) -> None:
+    client.request("POST", CHAT, ASK)
+    engine.take().reply(told, status="422 Unprocessable Content")
+    with client.getresponse() as reply:
+        assert reply.status == 422
+        assert error_of(reply.read())["message"] == message
+
+
+@pytest.mark.parametrize("told", [b"", b"detail", b'{"detail": {"a": 1}}', b'["detail"]'])
+def test_an_error_in_no_known_form_passes_unchanged(
+    client: http.client.HTTPConnection, engine: Wire, told: bytes
+) -> None:
+    client.request("POST", CHAT, ASK)
+    engine.take().reply(told, status="500 Internal Server Error")
+    with client.getresponse() as reply:
+        assert (reply.status, reply.read()) == (500, told)
+
+
 def test_an_event_passes_as_soon_as_it_is_whole(client: http.client.HTTPConnection, engine: Wire) -> None:
     client.request("POST", CHAT, STREAM)
     exchange = engine.take()

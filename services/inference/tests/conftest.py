@@ -17,6 +17,7 @@ import pytest
 from hearth_contracts.adapters import AdapterManifest
 from hearth_contracts.base import now
 from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine, NodeReport
+from hearth_contracts.engine import EngineSettings
 from hearth_contracts.jobs import Job
 from hearth_jobs import owners
 from hearth_jobs.deployments import DeploymentStore, lane_for
@@ -92,10 +93,17 @@ class Place:
         self.deployments = DeploymentStore(self.redis, self.jobs)
         self.nodes = NodeRegistry(self.redis)
 
-    def deploy(self, model_id: str, *adapter_ids: str, name: str = "default", engine: Engine = Engine.VLLM) -> Job:
+    def deploy(
+        self,
+        model_id: str,
+        *adapter_ids: str,
+        name: str = "default",
+        engine: Engine = Engine.VLLM,
+        settings: EngineSettings | None = None,
+    ) -> Job:
         served = "LLM" if engine is Engine.VLLM else "Emb"
         spec, job = self.deployments.desire(
-            name, engine=engine, model_id=model_id, adapter_ids=adapter_ids, served_name=served
+            name, engine=engine, model_id=model_id, adapter_ids=adapter_ids, served_name=served, settings=settings
         )
         assert isinstance(spec, DeploymentSpec)
         return job

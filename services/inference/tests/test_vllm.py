@@ -9,12 +9,14 @@ import httpx
 import psutil
 import pytest
 from hearth_contracts.deploy import DeploymentState, Engine, NodeReport
+from hearth_contracts.engine import EngineSettings
 from hearth_contracts.jobs import Job, JobStatus
 
 from services.inference.tests.conftest import SUPPORT, Place, add_adapters, add_model, complete, script, wait_for
 
 BASE = "tiny/llama"
 BROKEN = "tiny/broken"
+SETTINGS = EngineSettings(dtype="float32", max_model_len=256, max_num_seqs=4, enable_prefix_caching=False)
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -43,6 +45,12 @@ def engine_of(place: Place, report: NodeReport) -> psutil.Process:
     port = report.url.rpartition(":")[2]
     lines = {process: process.cmdline() for process in place.processes()}
     return next(p for p, line in lines.items() if port in line and not any("guard.py" in word for word in line))
+
+
+def context_of(report: NodeReport) -> int:
+    """The longest context that the engine says it takes."""
+    models = httpx.get(f"{report.url}/v1/models").json()["data"]
+    return int(next(model["max_model_len"] for model in models if model["id"] == BASE))
 
 
 def text_of(reply: httpx.Response) -> str:
@@ -123,10 +131,10 @@ def test_the_whole_life_of_a_deployment(served: tuple[Place, Job]) -> None:
     assert place.processes() == []
 
 
-def test_a_worker_killed_leaves_no_process_and_another_takes_over(shelf: Place) -> None:
+def test_a_worker_killed_leaves_no_process_and_another_takes_over_with_the_same_engine_settings(shelf: Place) -> None:
     with shelf.worker(Engine.VLLM, HEARTH_MAX_LORA_RANK="16") as worker:
-        job = shelf.deploy(BASE, "ada-1")
-        shelf.ready(job)
+        job = shelf.deploy(BASE, "ada-1", settings=SETTINGS)
+        assert context_of(shelf.ready(job)) == SETTINGS.max_model_len
         worker.kill()
         worker.wait()
         wait_for(lambda: not shelf.processes(), 20)
@@ -135,7 +143,9 @@ def test_a_worker_killed_leaves_no_process_and_another_takes_over(shelf: Place) 
         shelf.bury_the_dead()
         shelf.requeue("default", Engine.VLLM)
         wait_for(lambda: shelf.jobs.get(job.id).attempt == 2, 20)
-        text_of(complete(shelf.ready(job), "ada-1"))
+        again = shelf.ready(job)
+        assert context_of(again) == SETTINGS.max_model_len
+        text_of(complete(again, "ada-1"))
     # told to stop, the worker gave the job back: it goes on when a worker is there again
     assert shelf.jobs.get(job.id).status is JobStatus.RUNNING
     assert shelf.report() is None

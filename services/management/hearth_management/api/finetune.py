@@ -23,12 +23,8 @@ SVG = "image/svg+xml"
 
 _METRICS_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "content": {
-            "application/json": {
-                "schema": FinetuneMetrics.model_json_schema(ref_template="#/components/schemas/{model}")
-            },
-            EVENT_STREAM: {"schema": {"type": "string"}},
-        },
+        "model": FinetuneMetrics,
+        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
         "description": "The curve. Followed: an event a step, whose id is the step's number, to be sent back as "
         "Last-Event-ID; at last an event named `end` with the fine-tune.",
     }
