@@ -61,8 +61,9 @@ def what_lists_is_whole(world: World) -> Iterator[str]:
                 yield f"not whole: {fault}"
     for model in list_models(world.home / "models"):
         for path in snapshot_path(world.home / "models", model).glob("*.safetensors"):
-            length = int.from_bytes(path.open("rb").read(8), "little")
-            header = json.loads(path.read_bytes()[8 : 8 + length])
+            body = path.read_bytes()
+            length = int.from_bytes(body[:8], "little")
+            header = json.loads(body[8 : 8 + length])
             end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
             if path.stat().st_size != 8 + length + end:
                 yield f"not whole: {path}"

@@ -20,7 +20,7 @@ class OpenAIFault(BaseModel):
     message: str
     type: str
     param: str | None = None
-    code: str | None = None
+    code: str | int | None = None  # vLLM repeats the status there
 
 
 class OpenAIError(BaseModel):

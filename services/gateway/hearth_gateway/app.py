@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import re
 
 from hearth_contracts.openai import CONTROL_ROUTES
 from hearth_jobs.deployments import DeploymentStore
@@ -29,6 +30,9 @@ from hearth_gateway.upstream import Upstream
 log = logging.getLogger(__name__)
 
 PUBLIC = "/api/v1/"
+ADAPTER_DOWNLOAD = re.compile(r"models/[^/]+/download")
+"""Not OpenAI's model of that name: one that is really called so is shown under /v1/."""
+
 OPENAI = "/v1/"
 
 
@@ -86,6 +90,9 @@ class Gateway:
         is_reference_list = prefix == PUBLIC and path.endswith("/")
         if rest in TASK_FOR:  # POSTs to these never come here: see protocol
             await send_json(send, 405, error_body(405, f"{path.rstrip('/')} takes POST"), [(b"allow", b"POST")])
+        elif prefix == PUBLIC and ADAPTER_DOWNLOAD.fullmatch(rest):
+            response = await self.control.forward(rest, Request(scope, receive))
+            await response(scope, receive, send)
         elif method == "GET" and (rest.startswith("models/") or (rest == "models" and not is_reference_list)):
             await self._models(rest, scope, send)
         elif prefix == PUBLIC or rest.partition("/")[0] in CONTROL_ROUTES:

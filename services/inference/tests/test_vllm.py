@@ -138,6 +138,7 @@ def test_a_worker_killed_leaves_no_process_and_another_takes_over_with_the_same_
         worker.kill()
         worker.wait()
         wait_for(lambda: not shelf.processes(), 20)
+        wait_for(lambda: shelf.report() is None, 20)  # what the dead one said of itself
     assert shelf.jobs.get(job.id).status is JobStatus.RUNNING
     with shelf.worker(Engine.VLLM, HEARTH_MAX_LORA_RANK="16"):
         shelf.bury_the_dead()

@@ -24,7 +24,7 @@ SVG = "image/svg+xml"
 _METRICS_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": FinetuneMetrics,
-        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+        "content": {EVENT_STREAM: {}},
         "description": "The curve. Followed: an event a step, whose id is the step's number, to be sent back as "
         "Last-Event-ID; at last an event named `end` with the fine-tune.",
     }

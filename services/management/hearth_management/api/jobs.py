@@ -23,7 +23,7 @@ LIMIT_MOST = 1000
 
 _LOG_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "content": {"text/plain": {"schema": {"type": "string"}}, EVENT_STREAM: {"schema": {"type": "string"}}},
+        "content": {"text/plain": {"schema": {"type": "string"}}, EVENT_STREAM: {}},
         "description": "The end of the log. Followed: an event a line, whose id is the offset in bytes after it, to be "
         "sent back as Last-Event-ID; at last an event named `end` with the job.",
     }
