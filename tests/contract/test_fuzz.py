@@ -17,8 +17,8 @@ pytestmark = pytest.mark.timeout(7200)
 CONFIG = Path(__file__).with_name("schemathesis.toml").absolute()
 SECONDS = int(os.environ.get("HEARTH_FUZZ_SECONDS", "60"))
 SEED = os.environ.get("HEARTH_FUZZ_SEED", "1")
-# An interrupt or a deployment deleted needs no parameter that is hard to guess, and ends what the other tests ask; and once there is an API key, who
-# has none is turned away. Both are sent by tests of their own.
+# An interrupt or a deployment deleted needs no parameter that is hard to guess, and would end what the other tests ask;
+# and once there is an API key, who has none is turned away. All are sent by tests of their own.
 NOT_SENT = "interrupt|/keys|/deployments"
 
 

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 PROBE_SECONDS = 3.0
 """How often an engine that shows no work done is asked for a token: its health check would not tell that it hangs."""
-SILENT_SECONDS = 6.0
+SILENT_SECONDS = 15.0
 """Without a sign of life for so long it does not answer: the node's report says so, and nobody is sent there."""
 HUNG_SECONDS = 30.0
 """Without one for so long it is ended, and another started."""
