@@ -212,7 +212,7 @@ def _post(
     summary: str, schema: str, fields: dict[str, Any], required: tuple[str, ...], example: dict[str, Any]
 ) -> dict[str, Any]:
     content = {"application/json": {"schema": _object(fields, *required), "example": example}}
-    events = {"text/event-stream": {}} if "stream" in fields else {}
+    events: dict[str, Any] = {"text/event-stream": {}} if "stream" in fields else {}
     return {
         "post": {
             "tags": TAG,
