@@ -57,6 +57,11 @@ chaos: ## random faults on a real platform: make chaos SEED=7 FAULTS=50 [ONLY=do
 	@$(SETUP) dev $(ENGINES)
 	@$(DEV)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(ONLY),--only "$(ONLY)") $(if $(SWAPS),--swaps $(SWAPS))
 
+fuzz: ## schemathesis over the OpenAPI document of a running platform, with another seed each time
+	@$(SETUP) dev clients $(ENGINES)
+	@HEARTH_FUZZ_SEED=$${SEED:-$$RANDOM} HEARTH_FUZZ_SECONDS=600 \
+		$(DEV)/python -m pytest -m fuzz tests/contract/test_fuzz.py
+
 lint: ## ruff and mypy --strict
 	@$(SETUP) dev
 	@$(DEV)/ruff check . && $(DEV)/ruff format --check .

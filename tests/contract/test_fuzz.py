@@ -1,6 +1,7 @@
 """Schemathesis over the merged OpenAPI document: no 5xx, and no answer that the document does not have.
 
-`make fuzz` runs it, with another seed each time; `make test` does not: its findings on the newest routes are not mended yet.
+`make fuzz` runs it, with another seed each time. `make test` does not: what it finds on the newest routes is not mended
+yet, and it takes away what other tests ask.
 """
 
 import os
