@@ -20,9 +20,11 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, Worker
+from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.worker import WorkerStatus
 
 from hearth_jobs.config import SILENT_SECONDS
 
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 _PULSE_SECONDS = 1.0
+_DEQUEUE_SECONDS = 5
 _MONITOR_SECONDS = 15  # between the entries in RQ's own books
 
 
@@ -42,14 +45,15 @@ class _Standby:
 
 
 class HearthWorker(Worker):
-    """RQ's forking worker with five changes.
+    """RQ's forking worker with six changes.
 
     Told to stop, it tells its work-horse too, which gives the job's lease back: RQ would wait for the job's end,
-    which for a deployment is never. Killed, its work-horse dies with it: RQ would leave it working, unseen, while
-    the next worker takes another job. A work-horse that is frozen is killed before its lease ends, so that it can not
-    wake up beside the next attempt. While Redis is away both live on: RQ's worker would quit at its next heartbeat.
-    With `make_ready`, the next work-horse is forked while there is no job, calls that function, and waits: what takes
-    long and is the same for every job is paid before the job comes.
+    which for a deployment is never. And it does stop, though a fork's hooks swallow RQ's exception. Killed, its
+    work-horse dies with it: RQ would leave it working, unseen, while the next worker takes another job. A
+    work-horse that is frozen is killed before its lease ends, so that it can not wake up beside the next attempt. While
+    Redis is away both live on: RQ's worker would quit at its next heartbeat. With `make_ready`, the next
+    work-horse is forked while there is no job, calls that function, and waits: what takes long and is the same for
+    every job is paid before the job comes.
     """
 
     max_connection_wait_time = 2.0  # RQ would look for Redis once a minute only
@@ -149,6 +153,22 @@ class HearthWorker(Worker):
                 os.kill(self._standby.pid, signal.SIGTERM)
             os.waitpid(self._standby.pid, 0)
             self._standby = None
+
+    @property
+    def dequeue_timeout(self) -> int:
+        """Seconds to wait for a job before the next heartbeat."""
+        return _DEQUEUE_SECONDS
+
+    def _shutdown(self) -> None:
+        """Remember it: the exception that RQ raises out of its signal handler is lost where a fork runs its hooks."""
+        self._stop_requested = True
+        super()._shutdown()  # type: ignore[no-untyped-call]
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """RQ calls this before it waits for a job, and while one is done."""
+        if self._stop_requested and self.get_state() == WorkerStatus.IDLE:
+            raise StopRequested
+        super().heartbeat(timeout, pipeline)
 
     def maintain_heartbeats(self, job: Job) -> None:
         """RQ's own book-keeping, which nobody of us reads: it can wait while Redis is away."""

@@ -1,5 +1,6 @@
 """The worker on a real server: what becomes of a frozen work-horse, and of both while Redis is away."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,8 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 from hearth_jobs.queues import Lane, enqueue
+from hearth_jobs.worker import HearthWorker
 from redis import Redis
+from rq import Queue
+from rq.exceptions import StopRequested
+from rq.serializers import JSONSerializer
+from rq.worker import WorkerStatus
 
 from tests.support.servers import free_port, valkey
 
@@ -131,3 +138,12 @@ def test_a_worker_that_is_told_to_stop_or_killed_leaves_none_standing_by(redis: 
             process.wait(30)
             until(lambda waits=waits: not waits.is_running())
         (tmp_path / "ready").unlink()
+
+
+def test_a_request_to_stop_that_got_lost_in_a_fork_is_heeded_before_the_next_wait(redis: Redis) -> None:
+    worker = HearthWorker([Queue("some", connection=redis)], connection=redis, serializer=JSONSerializer)
+    worker.set_state(WorkerStatus.IDLE)
+    with contextlib.suppress(StopRequested):  # as the hooks that Python runs around a fork do
+        worker._shutdown()
+    with pytest.raises(StopRequested):
+        worker.heartbeat()

@@ -240,8 +240,10 @@ def test_its_worker_killed_the_training_dies_and_goes_on_from_its_checkpoint(pla
         job = place.over(finetune)
 
     assert (job.status, job.attempt) == (JobStatus.FINISHED, 2), place.told(finetune)
-    assert list(place.curve(finetune)) == list(range(1, 161))
-    assert 0 < resumed_at(place, finetune) <= reached
+    resumed = resumed_at(place, finetune)
+    assert resumed > 0
+    missing = set(range(1, 161)) - set(place.curve(finetune))
+    assert all(reached < step <= resumed for step in missing)  # what the dead worker had no time to pass on
     fetch_adapter(place.s3, finetune.adapter_id, tmp_path)
 
 
