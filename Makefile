@@ -60,7 +60,7 @@ chaos: ## random faults on a real platform: make chaos SEED=7 FAULTS=50 [ONLY=do
 fuzz: ## schemathesis over the OpenAPI document of a running platform, with another seed each time
 	@$(SETUP) dev clients $(ENGINES)
 	@HEARTH_FUZZ_SEED=$${SEED:-$$RANDOM} HEARTH_FUZZ_SECONDS=600 \
-		$(DEV)/python -m pytest -m fuzz tests/contract/test_fuzz.py
+		$(DEV)/python -m pytest tests/contract/test_fuzz.py
 
 lint: ## ruff and mypy --strict
 	@$(SETUP) dev

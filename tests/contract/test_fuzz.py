@@ -1,7 +1,6 @@
 """Schemathesis over the merged OpenAPI document: no 5xx, and no answer that the document does not have.
 
-`make fuzz` runs it, with another seed each time. `make test` does not: what it finds on the newest routes is not mended
-yet, and it takes away what other tests ask.
+`make fuzz` runs it for longer, with another seed each time. It comes after the other tests: it deploys and deletes.
 """
 
 import os
@@ -13,7 +12,7 @@ from hearth_local.paths import env_python
 
 from tests.conftest import Running
 
-pytestmark = [pytest.mark.timeout(7200), pytest.mark.fuzz]
+pytestmark = [pytest.mark.timeout(7200), pytest.mark.last]
 
 CONFIG = Path(__file__).with_name("schemathesis.toml").absolute()
 SECONDS = int(os.environ.get("HEARTH_FUZZ_SECONDS", "60"))

@@ -46,17 +46,24 @@ def too_large(limit: int) -> Refused:
 
 
 def openai_error(status: int, told: bytes) -> bytes:
-    """An engine's error as OpenAI's object, which its clients read: infinity answers FastAPI's `{"detail": ...}`.
+    """An engine's error as OpenAI's object, which its clients read.
 
-    What is OpenAI's object already, or neither, is returned as it is.
+    infinity answers FastAPI's `{"detail": ...}`, or OpenAI's object with no type. What is whole already, or neither,
+    is returned as it is.
     """
     try:
-        detail = json.loads(told)["detail"]
+        body = json.loads(told)
+        message = body["detail"] if "detail" in body else _untyped(body["error"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return told
-    if isinstance(detail, list):
-        detail = "; ".join(map(_fault, detail[:MOST_FAULTS]))
-    return error_body(status, detail) if isinstance(detail, str) else told
+    if isinstance(message, list):
+        message = "; ".join(map(_fault, message[:MOST_FAULTS]))
+    return error_body(status, message) if isinstance(message, str) else told
+
+
+def _untyped(error: Any) -> Any:
+    """The message of an error object that lacks its type, else None."""
+    return error["message"] if error["type"] is None else None
 
 
 def _fault(entry: Any) -> str:

@@ -80,6 +80,7 @@ def test_an_engines_own_error_passes_unchanged(client: http.client.HTTPConnectio
     ("told", "message"),
     [
         (b'{"detail": "not that"}', "not that"),
+        (b'{"error": {"message": "nor that", "type": null, "param": null, "code": 422}}', "nor that"),
         (
             b'{"detail": [{"loc": ["body", "input"], "msg": "a string, please", "input": 1}, {"loc": [], "msg": "b"}]}',
             "body.input: a string, please; : b",
