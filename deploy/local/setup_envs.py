@@ -30,7 +30,7 @@ ENGINE_PYTHON = "3.11"  # the locks are compiled for it, and torch's CPU build i
 LIGHT = ("platform", "dev")
 NEEDED_MIB = {
     "platform": 400,
-    "dev": 550,
+    "dev": 700,
     "training": 1300,
     "vllm": 2400,
     "infinity": 1300,

@@ -70,8 +70,7 @@ def outside(platform: Running, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def test_swagger_loads_from_under_the_path_and_calls_under_it(outside: httpx.Client) -> None:
-    reply = outside.get("/", follow_redirects=True)
-    assert reply.url.path == f"{PREFIX}/api/docs/"
+    reply = outside.get("/api/docs/")
     origin = str(outside.base_url.copy_with(path="/")).rstrip("/")
     loaded = re.findall(r'(?:src|href|url)[=:]\s*["\']([^"\']+)', reply.text)
     assert loaded

@@ -5,9 +5,9 @@ It serves a folder of models, `<root>/<org>/<name>/<files>`, read at each reques
     with HubServer(root) as hub:
         snapshot_download("acme/tiny", endpoint=hub.url)      # or HF_ENDPOINT=hub.url in a child process
 
-It answers model info (`?blobs=true` too), the tree listing, and `resolve` with HEAD, GET, ETag and Range; unknown,
-gated and missing things as the hub does. It never announces Xet storage, so the client downloads over plain HTTP even
-where `hf-xet` is installed.
+It answers a search by name, model info (`?blobs=true` too), the tree listing, and `resolve` with HEAD, GET, ETag and
+Range; unknown, gated and missing things as the hub does. It never announces Xet storage, so the client downloads over
+plain HTTP even where `hf-xet` is installed.
 
 Faults are attributes, to be switched at any time: `gated`, `bytes_per_second`, and `cut_once`.
 What was asked is in `requests`, in order of arrival.
@@ -157,6 +157,7 @@ class HubServer:
         repo = "/{org}/{name}"
         return Starlette(
             routes=[
+                Route("/api/models", self._handled(self._search)),
                 Route(f"/api/models{repo}", self._handled(self._info)),
                 Route(
                     f"/api/models{repo}/revision/{{revision}}",
@@ -204,6 +205,12 @@ class HubServer:
     async def _nothing(self, request: Request, hit: Hit) -> Response:
         raise _Refusal(404, "EntryNotFound", f"Sorry, this hub has nothing at {hit.path}.")
 
+    async def _search(self, request: Request, hit: Hit) -> Response:
+        """The models whose ids hold the text, as far as `limit` goes."""
+        text, limit = request.query_params.get("search", ""), int(request.query_params.get("limit", "1000"))
+        repos = sorted(f"{path.parent.name}/{path.name}" for path in self.root.glob("*/*") if path.is_dir())
+        return JSONResponse([self._card(repo) for repo in repos if text.lower() in repo.lower()][:limit])
+
     async def _info(self, request: Request, hit: Hit) -> Response:
         """Model info. A gated repository's card is public on the hub, and so it is here."""
         repo = self._repo(request)
@@ -221,28 +228,29 @@ class HubServer:
                         "pointerSize": 134,
                     }
             siblings.append(sibling)
-        card = _front_matter(self.root / repo / "README.md")
-        tags = [f"license:{card['license']}"] if "license" in card else []
         return JSONResponse(
-            {
-                "_id": "0",
-                "id": repo,
-                "modelId": repo,
-                "author": repo.partition("/")[0],
-                "sha": self.commit(repo),
-                "lastModified": self._modified(repo),
-                "createdAt": self._modified(repo),
-                "private": False,
-                "gated": "manual" if repo in self.gated else False,
-                "disabled": False,
-                "downloads": 0,
-                "likes": 0,
-                "tags": tags,
-                "cardData": card,
-                "siblings": siblings,
-                "usedStorage": sum(file.size for file in self._files(repo)),
-            }
+            {**self._card(repo), "siblings": siblings, "usedStorage": sum(file.size for file in self._files(repo))}
         )
+
+    def _card(self, repo: str) -> dict[str, Any]:
+        """What the hub says of a model without its files."""
+        card = _front_matter(self.root / repo / "README.md")
+        return {
+            "_id": "0",
+            "id": repo,
+            "modelId": repo,
+            "author": repo.partition("/")[0],
+            "sha": self.commit(repo),
+            "lastModified": self._modified(repo),
+            "createdAt": self._modified(repo),
+            "private": False,
+            "gated": "manual" if repo in self.gated else False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [f"license:{card['license']}"] if "license" in card else [],
+            "cardData": card,
+        }
 
     async def _tree(self, request: Request, hit: Hit) -> Response:
         """The listing that `snapshot_download` reads: every file, recursively, in one page."""

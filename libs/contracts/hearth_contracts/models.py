@@ -42,3 +42,12 @@ class ImportRequest(Frozen):
 
     model_id: str = Field(description="the id to give it, `name` or `organisation/name`")
     folder: str = Field(description="the folder's name under the import directory: a name, not a path")
+
+
+class HubModel(Frozen):
+    """A model that a search on the hub found."""
+
+    model_id: str
+    downloads: int | None = Field(default=None, description="in the last 30 days, as the hub counts them")
+    license: str | None = None
+    gated: bool = Field(default=False, description="its licence must be accepted on the hub first")

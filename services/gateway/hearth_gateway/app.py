@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from hearth_gateway.config import GatewaySettings
+from hearth_gateway.console import PAGE, Console
 from hearth_gateway.control import ControlPlane
 from hearth_gateway.docs import Docs, public_prefix
 from hearth_gateway.door import Door
@@ -44,6 +45,7 @@ class Gateway:
         self.redis = redis
         self.router = Router()
         self.door = Door(may_be_open(settings))
+        self.console = Console()
         self.pages = Pages(settings.cors_origins, any_host=settings.allow_open)
         self.watcher = RouteWatcher(redis, DeploymentStore(redis, JobStore(redis)), self.router)
         self.tokens: TokenPlane
@@ -83,7 +85,7 @@ class Gateway:
         path: str = scope["path"].removeprefix(self.settings.root_path)
         prefix = next((each for each in (PUBLIC, OPENAI) if path.startswith(each)), None)
         if prefix is None:
-            response = await self._page(path.rstrip("/"), scope)
+            response = await self._page(path, scope)
             await response(scope, receive, send)
             return
         method, rest = scope["method"], path[len(prefix) :].rstrip("/")
@@ -118,8 +120,9 @@ class Gateway:
         if scope["method"] not in ("GET", "HEAD"):
             return problem_response(404, f"there is no {scope['method']} {path or '/'}; see /api/docs/")
         root = public_prefix(scope, self.settings.root_path)
-        if path == "":
-            return RedirectResponse(f"{root}/api/docs/", 307)
+        if path == "":  # the console's addresses are relative to its last slash
+            return RedirectResponse(f"{root}/", 307)
+        path = path.rstrip("/")
         if path == "/metrics":
             return self.control.refusal(Headers(scope=scope)) or Response(exposition(), media_type=CONTENT_TYPE)
         if path == "/health/live":
@@ -131,5 +134,13 @@ class Gateway:
             return await self.docs.document(root)
         if path == "/api/docs":
             return self.docs.page(root)
-        asset = self.docs.asset(path.removeprefix("/api/docs/")) if path.startswith("/api/docs/") else None
+        asset = self._asset(path, Headers(scope=scope))
         return asset or problem_response(404, f"there is no {path}; see /api/docs/ for what there is")
+
+    def _asset(self, path: str, asked: Headers) -> Response | None:
+        """A file of the console or of the docs."""
+        if path == "":
+            return self.console.answer(PAGE, asked)
+        if path.startswith("/console/"):
+            return self.console.answer(path.removeprefix("/console/"), asked)
+        return self.docs.asset(path.removeprefix("/api/docs/")) if path.startswith("/api/docs/") else None

@@ -49,7 +49,7 @@ class ControlPlane:
         self.owners = {
             **dict.fromkeys(("datasets", "files"), settings.dataset_url),
             **dict.fromkeys(("models", "deploy", "deployments", "jobs", "finetune", "fine_tuning"), management),
-            **dict.fromkeys(("keys", "usage", "audit"), management),
+            **dict.fromkeys(("keys", "usage", "audit", "system", "hub"), management),
         }
         timeout = httpx.Timeout(LONGEST_STEP_SECONDS, connect=settings.connect_timeout, pool=10)
         self.http = httpx.AsyncClient(timeout=timeout, trust_env=False, limits=httpx.Limits(max_connections=200))

@@ -30,7 +30,7 @@ PAGE_HEADERS = {
 }
 """Nothing from elsewhere, in nobody's frame: keys are typed into this page. Swagger starts by an inline script."""
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")  # nothing that could mean something in a page
-TAGS = ("Models", "Deploy", "Jobs", "Datasets", "Finetuning", "Access", "OpenAI-like API")
+TAGS = ("Models", "Deploy", "Jobs", "Datasets", "Finetuning", "Access", "System", "OpenAI-like API")
 
 
 class Docs:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from hearth_contracts.errors import Invalid
 from hearth_contracts.fit import Need, Resource
+from hearth_contracts.models import HubModel
 from hearth_fit.machine import disk_room
 from hearth_fit.weigh import weigh
 from hearth_storage.model_store import model_folder
-from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from hearth_management.large_files import BLOBS, PARTIAL
 from hearth_management.refusals import Refused, hub_errors
@@ -73,6 +75,30 @@ def look_up(model_id: str, timeout: float | None = None) -> Listing:
         if info.gated:  # its card is public all the same: only a file tells whether it is open to us
             get_hf_file_metadata(hf_hub_url(model_id, weights[0].rfilename, revision=info.sha), timeout=timeout)
     return Listing(model_id, info, files)
+
+
+def search(text: str, limit: int, timeout: float) -> list[HubModel]:
+    """The most downloaded models with safetensors weights whose names have these words. Raises Refused.
+
+    Not by `HfApi.list_models`: that waits for a silent hub without end, and tries again.
+    """
+    query: dict[str, str | int] = {"search": text, "filter": "safetensors", "sort": "downloads", "limit": limit}
+    with hub_errors(f"models named {text!r}"):
+        reply = get_session().get(
+            f"{constants.ENDPOINT}/api/models", params=query, headers=build_hf_headers(), timeout=timeout
+        )
+        hf_raise_for_status(reply)
+        return [_found(ModelInfo(**entry)) for entry in reply.json()]
+
+
+def _found(info: ModelInfo) -> HubModel:
+    licences = [tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")]
+    return HubModel(
+        model_id=info.id,
+        downloads=info.downloads,
+        license=", ".join(licences) or None,
+        gated=bool(info.gated),
+    )
 
 
 def is_wanted(name: str) -> bool:

@@ -2,12 +2,13 @@
 
 import json
 import logging
+from pathlib import Path
 
 from hearth_contracts.deploy import Task
-from hearth_contracts.errors import Conflict, Invalid, NotFound
+from hearth_contracts.errors import Conflict, Invalid, NotFound, Unavailable
 from hearth_contracts.fit import FitReport
 from hearth_contracts.jobs import Job, JobKind
-from hearth_contracts.models import ImportRequest, MergeSubject, ModelEntry
+from hearth_contracts.models import HubModel, ImportRequest, MergeSubject, ModelEntry
 from hearth_contracts.names import is_adapter_id, is_model_id
 from hearth_fit.weigh import report
 from hearth_jobs import keys
@@ -19,7 +20,7 @@ from huggingface_hub import constants
 from redis.client import Pipeline
 
 from hearth_management.fit import download_report, require_room
-from hearth_management.hub import Listing, look_up
+from hearth_management.hub import Listing, look_up, search
 from hearth_management.refusals import Refused
 from hearth_management.services import Services
 from hearth_management.tasks import task_of
@@ -104,6 +105,14 @@ def estimate(services: Services, model_id: str) -> FitReport:
     )
 
 
+def search_hub(services: Services, text: str, limit: int) -> list[HubModel]:
+    """Models on the hub by their names. Raises Unavailable where it does not answer, Conflict where none is asked."""
+    try:
+        return search(text, limit, services.settings.hub_seconds)
+    except Refused as refusal:
+        raise (refusal.kind or Unavailable)(str(refusal)) from refusal
+
+
 def _well_formed(model_id: str) -> str:
     if not is_model_id(model_id):
         raise Invalid(f"{model_id!r} is not a model id: it is written `name` or `organisation/name`, as on the hub")
@@ -121,10 +130,15 @@ def _listing(services: Services, model_id: str) -> Listing | None:
         raise refusal.kind(str(refusal)) from refusal
 
 
+def import_folders(services: Services) -> dict[str, Path]:
+    """What lies in the import directory, by name."""
+    return {path.name: path for path in services.home.imports.glob("[!.]*") if path.is_dir()}
+
+
 def add_from_folder(services: Services, request: ImportRequest, record: Recorder = no_record) -> Job:
     """Begin an import from the import directory. Raises Invalid, NotFound, Conflict."""
     _well_formed(request.model_id)
-    folders = {path.name: path for path in services.home.imports.glob("[!.]*") if path.is_dir()}
+    folders = import_folders(services)
     folder = folders.get(request.folder)  # a look-up by name: no path is made of what the user sent
     if folder is None:
         there = ", ".join(sorted(folders)) or "none"

@@ -143,3 +143,28 @@ def test_a_model_that_is_there_or_on_its_way_is_not_asked_for(
 def test_no_id_leads_a_request_anywhere(client: TestClient, hub: HubServer, model_id: str) -> None:
     refused(add(client, model_id), 422, "is not a model id")
     assert hub.requests == []
+
+
+def search(client: TestClient, text: str) -> httpx.Response:
+    return client.get("/v1/hub/models/", params={"search": text})
+
+
+def test_the_hub_is_searched_by_name(client: TestClient, hub: HubServer) -> None:
+    (hub.root / MODEL / "README.md").write_text("---\nlicense: mit\n---\n")
+    hub.gated[MODEL] = "secret"
+    assert search(client, "TINY").json() == [{"model_id": MODEL, "downloads": 0, "license": "mit", "gated": True}]
+    assert search(client, "huge").json() == []
+    assert search(client, "x").status_code == 422
+
+
+def test_a_search_says_that_the_hub_is_away(client: TestClient) -> None:
+    reply = search(client, "tiny")
+    assert reply.status_code == 503
+    assert "import a folder" in reply.json()["detail"]
+
+
+def test_a_search_without_a_hub_says_so(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    reply = search(client, "tiny")
+    assert reply.status_code == 409
+    assert "HF_HUB_OFFLINE" in reply.json()["detail"]

@@ -8,6 +8,7 @@ from hearth_management.api.fine_tuning import fine_tuning_routes
 from hearth_management.api.finetune import finetune_routes
 from hearth_management.api.jobs import job_routes
 from hearth_management.api.models import model_routes
+from hearth_management.api.system import system_routes
 from hearth_management.services import Services
 
 
@@ -19,5 +20,6 @@ def routes(services: Services) -> APIRouter:
     router.include_router(job_routes(services))
     router.include_router(finetune_routes(services))
     router.include_router(access_routes(services))
+    router.include_router(system_routes(services))
     router.include_router(fine_tuning_routes(services))
     return router
