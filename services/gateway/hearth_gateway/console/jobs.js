@@ -40,8 +40,8 @@ export function ActiveJob({ job, onChange }) {
       <a href="#/jobs/${job.id}" class="name">${job.name}</a>
       <span class="row"><${Badge} state=${job.status} /><${Button} kind="quiet" busy=${stop.busy} aria-label=${`Stop ${job.name}`} onClick=${stop.run}>Stop<//></span>
     </div>
-    <${Progress} value=${job.progress} label=${`Progress of ${job.name}`} />
-    <p class="soft">${Math.round(job.progress * 100)} % · ${job.stage}${eta} · ${ago(job.created_at)}</p>
+    ${job.status === "RUNNING" && html`<${Progress} value=${job.progress} label=${`Progress of ${job.name}`} />`}
+    <p class="soft">${job.status === "RUNNING" && `${Math.round(job.progress * 100)} % · `}${job.stage}${eta} · ${ago(job.created_at)}</p>
     <${Problem} error=${stop.error} />
   </li>`; // prettier-ignore
 }

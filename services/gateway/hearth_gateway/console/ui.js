@@ -86,11 +86,12 @@ export const Table = ({ label, columns, rows, id }) =>
     <tbody role="rowgroup">
       ${rows.map(
         (row) => html`<tr role="row" key=${id(row)}>
-          ${columns.map(
-            (each) => html`<td role="cell" class=${each.kind ?? ""}>
-              <span class="label" aria-hidden="true">${each.name}</span><div>${each.cell(row)}</div>
-            </td>`,
-          )}
+          ${columns.map((each) => {
+            const said = each.cell(row);
+            return html`<td role="cell" class="${each.kind ?? ""} ${said === "" ? "nothing" : ""}">
+              <span class="label" aria-hidden="true">${each.name}</span><div>${said}</div>
+            </td>`;
+          })}
         </tr>`,
       )}
     </tbody>
