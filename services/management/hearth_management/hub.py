@@ -6,6 +6,7 @@ A model's id has been checked (`is_model_id`) before it becomes part of an addre
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hearth_contracts.errors import Invalid
 from hearth_contracts.fit import Need, Resource
@@ -13,9 +14,16 @@ from hearth_contracts.models import HubModel
 from hearth_fit.machine import disk_room
 from hearth_fit.weigh import weigh
 from hearth_storage.model_store import model_folder
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    get_session,
+    get_token,
+    hf_hub_url,
+    hf_raise_for_status,
+)
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from hearth_management.large_files import BLOBS, PARTIAL
 from hearth_management.refusals import Refused, hub_errors
@@ -83,21 +91,21 @@ def search(text: str, limit: int, timeout: float) -> list[HubModel]:
     Not by `HfApi.list_models`: that waits for a silent hub without end, and tries again.
     """
     query: dict[str, str | int] = {"search": text, "filter": "safetensors", "sort": "downloads", "limit": limit}
+    token = get_token()
+    headers = {"authorization": f"Bearer {token}"} if token else None  # private models are then found too
     with hub_errors(f"models named {text!r}"):
-        reply = get_session().get(
-            f"{constants.ENDPOINT}/api/models", params=query, headers=build_hf_headers(), timeout=timeout
-        )
+        reply = get_session().get(f"{constants.ENDPOINT}/api/models", params=query, headers=headers, timeout=timeout)
         hf_raise_for_status(reply)
-        return [_found(ModelInfo(**entry)) for entry in reply.json()]
+        return [_found(entry) for entry in reply.json()]
 
 
-def _found(info: ModelInfo) -> HubModel:
-    licences = [tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")]
+def _found(entry: dict[str, Any]) -> HubModel:
+    licences = [tag.removeprefix("license:") for tag in entry.get("tags", []) if tag.startswith("license:")]
     return HubModel(
-        model_id=info.id,
-        downloads=info.downloads,
+        model_id=entry["id"],
+        downloads=entry.get("downloads"),
         license=", ".join(licences) or None,
-        gated=bool(info.gated),
+        gated=bool(entry.get("gated")),
     )
 
 
