@@ -15,6 +15,7 @@ from uvicorn import Config
 
 from tests.console import world
 from tests.support.browser import Visitor, chromium, visit
+from tests.support.openapi import document
 from tests.support.servers import free_port, running
 
 WIDTHS = {"desktop": 1280, "phone": 375}
@@ -32,6 +33,9 @@ class Api:
         """As the API would."""
         request = route.request
         path, query = urlsplit(request.url).path, parse_qs(urlsplit(request.url).query)
+        if path == "/api/openapi.json":
+            route.fulfill(json=document())
+            return
         if path == "/metrics":
             route.fulfill(body=world.METRICS, content_type="text/plain")
             return
@@ -82,8 +86,8 @@ def open_page(browser: Browser, served: str, api: Api) -> Open:
     def open_it(address: str, where: str = "desktop", theme: str = "light") -> Iterator[Visitor]:
         size = {"width": WIDTHS[where], "height": 800}
         with visit(browser, served, viewport=size, color_scheme=theme, reduced_motion="reduce") as visitor:
-            visitor.page.context.route("**/api/v1/**", api.answer)
-            visitor.page.context.route("**/metrics", api.answer)
+            for asked in ("**/api/v1/**", "**/api/openapi.json", "**/metrics"):
+                visitor.page.context.route(asked, api.answer)
             visitor.page.clock.set_fixed_time(world.NOW)
             visitor.page.goto(f"/#/{address}")
             expect(visitor.page.get_by_role("heading", level=1)).to_be_visible()

@@ -3,14 +3,20 @@ import { doorbell, key } from "./api.js";
 import { useRoute } from "./hooks.js";
 import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./html.js";
 import { Login } from "./login.js";
+import { Deploy } from "./pages/deploy.js";
+import { Datasets } from "./pages/datasets.js";
 import { Jobs } from "./pages/jobs.js";
 import { Models } from "./pages/models.js";
 import { Overview } from "./pages/overview.js";
+import { Playground } from "./pages/playground.js";
 import { Button, Problem, Toasts } from "./ui.js";
 
 const PAGES = {
   overview: ["Overview", Overview],
   models: ["Models", Models],
+  datasets: ["Datasets", Datasets],
+  deploy: ["Deploy", Deploy],
+  playground: ["Playground", Playground],
   jobs: ["Jobs", Jobs],
 };
 const THEMES = { auto: "As the system", light: "Light", dark: "Dark" };

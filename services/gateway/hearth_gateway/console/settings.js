@@ -1,0 +1,63 @@
+/** Forms made of a schema of the OpenAPI document, so that ranges, defaults and words are written once: in the API. */
+import { fetchText } from "./api.js";
+import { html } from "./html.js";
+import { Check, Input, Select } from "./ui.js";
+
+/** @typedef {{name: string, kind: "number" | "integer" | "boolean" | "choice" | "text", choices: string[], hint: string, min?: number, above?: number, max?: number, default: any}} Setting */
+
+let kept = null;
+
+/** The settings of a schema, in its order. @param {string} schema @returns {Promise<Setting[]>} */
+export async function readSettings(schema, signal) {
+  kept ??= JSON.parse(await fetchText("api/openapi.json", signal));
+  const found = kept.components.schemas[schema];
+  return Object.entries(found?.properties ?? {}).map(([name, property]) => setting(name, property));
+}
+
+function setting(name, property) {
+  const kinds = (property.anyOf ?? [property]).filter((each) => each.type !== "null");
+  const one = kinds.find((each) => each.enum || each.const) ?? kinds[0];
+  const choices = (one.enum ?? (one.const ? [one.const] : [])).map(String);
+  const kind = kinds.length > 1 ? "text" : choices.length ? "choice" : { integer: "integer", number: "number", boolean: "boolean" }[one.type] ?? "text"; // prettier-ignore
+  const numeric = typeof (one.enum ?? [])[0] === "number";
+  return {
+    name, kind, choices, numeric, default: property.default ?? null, hint: property.description ?? "",
+    min: one.minimum, above: one.exclusiveMinimum, max: one.maximum ?? one.exclusiveMaximum,
+  }; // prettier-ignore
+}
+
+/** The range in words. @param {Setting} of */
+function range(of) {
+  if (of.min === undefined && of.above === undefined && of.max === undefined) return "";
+  const from = of.min ?? (of.above === undefined ? "" : `above ${of.above}`);
+  return of.max === undefined ? ` At least ${from}.` : ` ${from} to ${of.max.toLocaleString("en")}.`;
+}
+
+/** One setting's field. `value` is "" where it is left to Hearth, which then does what `usual` says. */
+export function SettingField({ of, value, usual, error, onValue }) {
+  const label = of.name.replaceAll("_", " ");
+  const shown = usual === undefined || usual === null ? "" : String(usual);
+  const hint = `${of.hint && of.hint[0].toUpperCase() + of.hint.slice(1)}${/[.)]$/.test(of.hint) || !of.hint ? "" : "."}${range(of)}`;
+  const left = ["", `${shown || "as it is"} (usual)`];
+  if (of.kind === "boolean") return html`<${Select} label=${label} hint=${hint} value=${value} onValue=${onValue} options=${[left, ["true", "yes"], ["false", "no"]]} />`;
+  if (of.kind === "choice") return html`<${Select} label=${label} hint=${hint} value=${value} onValue=${onValue} options=${[left, ...of.choices]} />`;
+  const numeric = of.kind !== "text" && { inputmode: of.kind === "integer" ? "numeric" : "decimal" };
+  return html`<${Input} label=${label} hint=${hint} error=${error} value=${value} onValue=${onValue} placeholder=${shown} autocomplete="off" ...${numeric} />`;
+}
+
+/** What was typed, as the API takes it; what is left out stays out. @param {Setting[]} all @param {Record<string, string>} typed */
+export function valuesOf(all, typed) {
+  const given = all.filter((each) => (typed[each.name] ?? "") !== "");
+  return Object.fromEntries(given.map((each) => [each.name, valueOf(each, typed[each.name])]));
+}
+
+function valueOf(of, text) {
+  if (of.kind === "boolean") return text === "true";
+  if (of.kind === "choice") return of.numeric ? Number(text) : text;
+  if (of.kind === "text") return text.includes(",") ? text.split(",").map((each) => each.trim()) : text;
+  const value = Number(text.replace(",", "."));
+  return Number.isNaN(value) ? text : value; // the API says better than we could what is wrong with it
+}
+
+/** The faults of an error by the setting they are about. @param {{faults?: {loc: any[], msg: string}[]} | null} error */
+export const faultsBySetting = (error) => Object.fromEntries((error?.faults ?? []).map((fault) => [fault.loc[fault.loc.length - 1], fault.msg]));
