@@ -12,7 +12,7 @@ from hearth_contracts.access import ApiKey, AuditEntry, Limits, Role, UsageRow
 from hearth_contracts.base import Frozen, Timestamp
 from hearth_contracts.datasets import Dataset, DatasetFormat
 from hearth_contracts.deploy import Deployed, DeploymentState, DeployStatus, NamedDeployment, Task
-from hearth_contracts.finetune import FinetunePlan, FinetuneResult, FinetuneStatus, Metric
+from hearth_contracts.finetune import FinetuneMetrics, FinetunePlan, FinetuneResult, FinetuneStatus, Metric
 from hearth_contracts.fit import FitReport, Need, Resource
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job, JobKind, JobStatus
@@ -334,6 +334,12 @@ def metric_events(of: FinetuneStatus) -> str:
     """A curve, followed to its end."""
     points = [("message", str(point.step), point.model_dump_json()) for point in POINTS.get(of.id, ())]
     return events(*points, ("end", "0", of.model_dump_json()))
+
+
+def whole_curve(finetune_id: str) -> str:
+    """A curve as it is."""
+    about = next(each.job for each in FINETUNES if each.id == finetune_id)
+    return FinetuneMetrics(finetune_id=finetune_id, job=about, points=POINTS.get(finetune_id, ())).model_dump_json()
 
 
 def plan() -> FinetunePlan:

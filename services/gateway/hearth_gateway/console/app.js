@@ -5,7 +5,9 @@ import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./h
 import { Login } from "./login.js";
 import { Deploy } from "./pages/deploy.js";
 import { Datasets } from "./pages/datasets.js";
+import { Finetune } from "./pages/finetune.js";
 import { Jobs } from "./pages/jobs.js";
+import { Keys } from "./pages/keys.js";
 import { Models } from "./pages/models.js";
 import { Overview } from "./pages/overview.js";
 import { Playground } from "./pages/playground.js";
@@ -15,9 +17,11 @@ const PAGES = {
   overview: ["Overview", Overview],
   models: ["Models", Models],
   datasets: ["Datasets", Datasets],
+  finetune: ["Fine-tune", Finetune],
   deploy: ["Deploy", Deploy],
   playground: ["Playground", Playground],
   jobs: ["Jobs", Jobs],
+  keys: ["Keys & usage", Keys],
 };
 const THEMES = { auto: "As the system", light: "Light", dark: "Dark" };
 

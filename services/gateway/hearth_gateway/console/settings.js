@@ -1,7 +1,7 @@
 /** Forms made of a schema of the OpenAPI document, so that ranges, defaults and words are written once: in the API. */
 import { fetchText } from "./api.js";
 import { html } from "./html.js";
-import { Check, Input, Select } from "./ui.js";
+import { Input, Select } from "./ui.js";
 
 /** @typedef {{name: string, kind: "number" | "integer" | "boolean" | "choice" | "text", choices: string[], hint: string, min?: number, above?: number, max?: number, default: any}} Setting */
 
@@ -26,18 +26,37 @@ function setting(name, property) {
   }; // prettier-ignore
 }
 
+const LABELS = {
+  n_epochs: "Epochs", lora_rank: "LoRA rank", lora_alpha: "LoRA alpha", lora_dropout: "LoRA dropout", use_dora: "DoRA",
+  lr_scheduler_type: "Schedule of the learning rate", load_in_4bit: "Load in 4 bits", max_loras: "Adapters in a batch",
+  max_lora_rank: "Highest LoRA rank", max_model_len: "Context length", max_num_seqs: "Requests at once",
+}; // prettier-ignore
+
+const capital = (text) => text && text[0].toUpperCase() + text.slice(1);
+
+/** What a setting is called on the page. @param {string} name */
+export const labelOf = (name) => LABELS[name] ?? capital(name.replaceAll("_", " "));
+
 /** The range in words. @param {Setting} of */
 function range(of) {
-  if (of.min === undefined && of.above === undefined && of.max === undefined) return "";
-  const from = of.min ?? (of.above === undefined ? "" : `above ${of.above}`);
-  return of.max === undefined ? ` At least ${from}.` : ` ${from} to ${of.max.toLocaleString("en")}.`;
+  const most = of.max?.toLocaleString("en");
+  if (of.min !== undefined && most !== undefined) return `${of.min} to ${most}.`;
+  const parts = [of.min !== undefined && `at least ${of.min}`, of.above !== undefined && `above ${of.above}`, most !== undefined && `at most ${most}`];
+  const said = parts.filter(Boolean).join(", ");
+  return said && `${capital(said)}.`;
+}
+
+/** What a setting is for: its description, and its range. @param {Setting} of */
+function hintOf(of) {
+  const words = of.choices.some((each) => of.hint.startsWith(each)) ? of.hint : capital(of.hint);
+  return `${words.replaceAll("`", "")}${words && !words.endsWith(".") ? "." : ""} ${range(of)}`.trim();
 }
 
 /** One setting's field. `value` is "" where it is left to Hearth, which then does what `usual` says. */
 export function SettingField({ of, value, usual, error, onValue }) {
-  const label = of.name.replaceAll("_", " ");
+  const label = labelOf(of.name);
+  const hint = hintOf(of);
   const shown = usual === undefined || usual === null ? "" : String(usual);
-  const hint = `${of.hint && of.hint[0].toUpperCase() + of.hint.slice(1)}${/[.)]$/.test(of.hint) || !of.hint ? "" : "."}${range(of)}`;
   const left = ["", `${shown || "as it is"} (usual)`];
   if (of.kind === "boolean") return html`<${Select} label=${label} hint=${hint} value=${value} onValue=${onValue} options=${[left, ["true", "yes"], ["false", "no"]]} />`;
   if (of.kind === "choice") return html`<${Select} label=${label} hint=${hint} value=${value} onValue=${onValue} options=${[left, ...of.choices]} />`;
