@@ -89,7 +89,7 @@ def valkey(folder: Path, port: int | None = None) -> Iterator[Redis]:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[S3Settings]:
+def s3_server(folder: Path, port: int | None = None) -> Iterator[S3Settings]:
     """A SeaweedFS S3 server over `folder` that knows one pair of keys; gives the settings to reach it."""
     folder.mkdir(parents=True, exist_ok=True)
     identity = {
@@ -99,7 +99,7 @@ def s3_server(folder: Path) -> Iterator[S3Settings]:
     }
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [identity]}))
-    port = free_port()
+    port = port or free_port()
     ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port")}
     weed = which("weed") or str(Path(__import__("sys").executable).parent / "weed")
     arguments = [

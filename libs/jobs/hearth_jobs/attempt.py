@@ -98,6 +98,11 @@ class Attempt:
             self._woken.wait_for(lambda: self._reason is not None, timeout=seconds)
         self.check()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it is the worker that is to stop."""
+        return self._reason is WorkerStopping
+
     def log(self, line: str) -> None:
         """Add a line to the job's log, where the disk has room for it."""
         with contextlib.suppress(OSError), self.log_path.open("a", encoding="utf-8") as out:
@@ -183,7 +188,10 @@ class Attempt:
 
     def _repeat(self, step: Callable[[], None]) -> None:
         while not self._over.wait(RENEW_SECONDS / 2):
-            step()
+            try:
+                step()
+            except Exception:  # a thread that ended would leave the job without a lease, and deaf to an interrupt
+                log.exception("job %s: the %s stumbled; it goes on", self.job_id, threading.current_thread().name)
 
     def _renew(self) -> None:
         try:
@@ -234,6 +242,9 @@ def _outcome(attempt: Attempt, body: Callable[[Attempt], None]) -> tuple[JobStat
         return JobStatus.KILLED, None
     except WorkerStopping:
         return None, None
+    except (RedisConnectionError, RedisTimeoutError) as away:
+        log.warning("job %s is given back, to be taken up again: %s", attempt.job_id, away)
+        return None, None
     except WorkFailed as failure:
         attempt.log(f"FAILED: {failure}")
         return JobStatus.FAILED, str(failure)
@@ -255,15 +266,16 @@ def _record(attempt: Attempt, status: JobStatus | None, words: str | None) -> No
     """
     store, job_id, number = attempt.store, attempt.job_id, attempt.number
     while True:
+        stopped = status is None and attempt.is_stopped
         try:
             if status is None:
-                store.release(job_id, number, "waiting: its worker was stopped")
+                store.release(job_id, number, f"waiting: {'its worker was stopped' if stopped else 'Redis was away'}")
             else:
                 store.finish(job_id, number, status, words)
             return
         except (RedisConnectionError, RedisTimeoutError):
             log.warning("the end of job %s is not recorded yet: Redis is away", job_id)
-            if status is None:
+            if stopped:
                 raise  # whoever stops this worker does not wait; the lease ends by itself
             time.sleep(RENEW_SECONDS)
 

@@ -16,6 +16,7 @@ from hearth_jobs import owners
 from hearth_jobs.attempt import Attempt, WorkFailed, with_attempt
 from hearth_jobs.store import JobStore
 from redis import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.support.servers import free_port, valkey
@@ -74,6 +75,19 @@ def test_work_that_cannot_be_done_fails_with_its_words(store: JobStore, job: Job
 
     with_attempt(store, job.id, tmp_path / "log", body)
     assert (store.get(job.id).status, store.get(job.id).error) == (JobStatus.FAILED, "the disk is full; free 3 GiB")
+
+
+def test_work_that_needs_a_redis_that_is_away_is_given_back_and_not_failed(
+    store: JobStore, job: Job, tmp_path: Path
+) -> None:
+    def body(_: Attempt) -> None:
+        raise RedisTimeoutError("Timeout reading from socket")
+
+    with_attempt(store, job.id, tmp_path / "log", body)
+    given_back = store.get(job.id)
+    assert (given_back.status, given_back.stage) == (JobStatus.RUNNING, "waiting: Redis was away")
+    with_attempt(store, job.id, tmp_path / "log", lambda _: None)
+    assert store.get(job.id).status is JobStatus.FINISHED
 
 
 def test_a_process_that_fails_is_quoted(store: JobStore, job: Job, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import urllib3
 from minio import Minio
-from minio.error import S3Error
+from minio.error import MinioException, S3Error
+from urllib3.exceptions import HTTPError
 
 from hearth_storage.config import S3Settings
 from hearth_storage.measured import MeasuredPool
@@ -16,6 +17,14 @@ ARTIFACTS = "artifacts"
 """`adapters/<id>/<file>`, then `adapters/<id>/manifest.json`, written last; and checkpoints alike."""
 
 MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchObject"})
+REFUSALS = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error says that S3 cannot be reached or has a fault of its own: later it may be well again."""
+    if isinstance(error, S3Error):
+        return error.code not in MISSING | REFUSALS
+    return isinstance(error, MinioException | HTTPError)
 
 
 def connect(settings: S3Settings) -> Minio:

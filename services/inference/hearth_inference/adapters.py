@@ -10,12 +10,12 @@ from typing import TypeVar, cast
 from hearth_contracts.deploy import DeploymentSpec
 from hearth_jobs.attempt import WorkFailed
 from hearth_storage.adapters import AdapterCorrupt, AdapterMissing, fetch_adapter, read_manifest
+from hearth_storage.objects import REFUSALS
 from minio import Minio
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
 T = TypeVar("T")
-_REFUSALS = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 
 class StoreAway(Exception):
@@ -45,7 +45,7 @@ def _fetch(s3: Minio, spec: DeploymentSpec, adapter_id: str, root: Path, max_ran
     except (AdapterMissing, AdapterCorrupt) as error:
         raise WorkFailed(str(error)) from error
     except S3Error as error:
-        if error.code in _REFUSALS:
+        if error.code in REFUSALS:
             raise WorkFailed(f"S3 refuses adapter {adapter_id!r}: {error.code}; check its keys") from error
         raise StoreAway(f"adapter {adapter_id!r}: {error.code}") from error
     except (MinioException, HTTPError) as error:

@@ -22,3 +22,7 @@ class TrainingSettings(BaseSettings):
     trainer_grace: float = Field(
         default=60.0, description="seconds a run has to finish its step and save a checkpoint when it is to stop"
     )
+    s3_patience: float = Field(
+        default=900.0,
+        description="seconds a run waits for an S3 server that is away before it fails; it can be resumed",
+    )

@@ -68,6 +68,10 @@ class Follower:
         self._attempt.log(f"attempt {self._attempt.number} goes on from the checkpoint of step {step}")
         with contextlib.suppress(RedisConnectionError, RedisTimeoutError):  # what is void is overwritten step by step
             self._finetunes.void_points_after(self._finetune_id, step)
+            told = max((point.step for point in self._finetunes.points(self._finetune_id)), default=0)
+            for point in self._keeper.points(step):  # what a worker that died had no time to pass on
+                if point.step > told:
+                    self._record(point)
 
     def _record(self, point: Metric) -> None:
         try:

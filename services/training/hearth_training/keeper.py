@@ -2,9 +2,11 @@
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hearth_contracts.base import now
+from hearth_contracts.finetune import Metric
 from hearth_jobs.attempt import Attempt
 from hearth_jobs.finetunes import FinetuneStore
 from hearth_storage.bundles import describe
@@ -12,9 +14,27 @@ from hearth_storage.checkpoints import CheckpointManifest, fetch_newer, finish_c
 from hearth_storage.objects import ARTIFACTS, ensure_bucket
 from minio import Minio
 from minio.error import MinioException
+from pydantic import BaseModel
 from urllib3.exceptions import HTTPError
 
 log = logging.getLogger(__name__)
+
+
+class _Logged(BaseModel):
+    """What the trainer logged of a step."""
+
+    step: int
+    epoch: float
+    loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+
+
+class _State(BaseModel):
+    """What we read of a trainer's state (transformers' TrainerState)."""
+
+    max_steps: int
+    log_history: list[_Logged]
 
 
 class CheckpointKeeper:
@@ -49,6 +69,14 @@ class CheckpointKeeper:
         """Of the checkpoints on this disk; one without its state, written last, is none."""
         states = self._folder.glob("checkpoint-*/trainer_state.json")
         return [int(path.parent.name.partition("-")[2]) for path in states]
+
+    def points(self, step: int) -> list[Metric]:
+        """The curve up to `step`, as its checkpoint on this disk knows it."""
+        path = self._folder / f"checkpoint-{step}" / "trainer_state.json"
+        state = _State.model_validate_json(path.read_bytes())
+        at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        steps = [each for each in state.log_history if each.loss is not None]
+        return [Metric(**each.model_dump(), max_steps=state.max_steps, at=at) for each in steps]
 
     def saved(self, step: int) -> None:
         """The checkpoint of `step` is whole: store it, in place of one that still waits for its turn."""

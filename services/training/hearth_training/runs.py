@@ -1,9 +1,10 @@
 """A fine-tune job from data to adapter. The training itself is a process of its own, in its own environment."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from hearth_contracts.adapters import AdapterManifest
 from hearth_contracts.base import now
@@ -33,9 +34,11 @@ from hearth_training.curve import TRAINING_SHARE, Follower
 from hearth_training.data import fetch_rows, read_dataset
 from hearth_training.keeper import CheckpointKeeper
 from hearth_training.merges import merge
+from hearth_training.patience import patiently
 from hearth_training.spare import take_spare
 from hearth_training.turns import take_turn
 
+T = TypeVar("T")
 EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)
 
 
@@ -67,6 +70,10 @@ class Run:
         """Where the trainer leaves the adapter, whole or not at all."""
         return self.folder / "adapter"
 
+    def patiently(self, doing: str, work: Callable[[], T]) -> T:
+        """What `work` gives, once S3 lets it."""
+        return patiently(self.attempt, doing, work, self.settings.s3_patience)
+
 
 def run(ticket: str) -> None:
     """What RQ calls: train the fine-tune whose turn it is, or do the merge that the ticket is for."""
@@ -91,20 +98,20 @@ def run(ticket: str) -> None:
 
 def _train(run: Run) -> None:
     attempt, finetune = run.attempt, run.finetune
-    attempt.report(stage="fetching the dataset")
     base = find_model(run.home.models, finetune.model_id)
     if base is None:
         raise WorkFailed(f"the base model {finetune.model_id} is no longer there; add it and begin a new fine-tune")
     if not run.settings.trainer_python.exists():
         raise WorkFailed(f"the training environment is missing ({run.settings.trainer_python}); run `make setup`")
     run.folder.mkdir(parents=True, exist_ok=True)
-    dataset, spec = _fetch(run, base)
+    dataset, spec = run.patiently("fetching the dataset", lambda: _fetch(run, base))
     result = run.folder / "result.json"
     if not (run.adapter.is_dir() and result.is_file()):  # else an attempt before this one died while storing it
         result.write_text(_run_trainer(run, spec).model_dump_json())
-    attempt.report(progress=TRAINING_SHARE, stage="storing the adapter")
+    attempt.report(progress=TRAINING_SHARE)
     attempt.check()
-    _store(run, base, dataset, DoneEvent.model_validate_json(result.read_text()))
+    done = DoneEvent.model_validate_json(result.read_text())
+    run.patiently("storing the adapter", lambda: _store(run, base, dataset, done))
     for name in ("checkpoints", "adapter"):
         shutil.rmtree(run.folder / name, ignore_errors=True)
     for path in (spec.data_path, spec.validation_path):
@@ -138,7 +145,7 @@ def _run_trainer(run: Run, spec: RunSpec) -> DoneEvent:
     spec_path = run.folder / "run.json"
     spec_path.write_text(spec.model_dump_json(indent=2))
     with CheckpointKeeper(run.s3, run.finetunes, run.finetune.id, run.attempt, run.folder / "checkpoints") as keeper:
-        keeper.bring()
+        run.patiently("looking for a checkpoint", keeper.bring)
         follower = Follower(run.attempt, run.finetunes, run.finetune.id, keeper)
         try:
             for line in _lines(run, spec, spec_path):
