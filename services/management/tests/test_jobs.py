@@ -21,6 +21,7 @@ from hearth_management.app import management_app
 from hearth_management.config import ManagementSettings
 from hearth_management.services import Services, build_services
 from hearth_storage.config import HomeSettings, S3Settings
+from hearth_web.asker import KEY_HEADER, ROLE_HEADER
 from pydantic import SecretStr
 
 from services.management.tests.conftest import answered, refused
@@ -268,6 +269,19 @@ def test_every_request_that_begins_a_job_takes_a_key(
         assert answered(client.post(f"{path}/", json=body, headers=headers))["id"] == first["id"]
         refused(client.post(path, json={**body, "model_id": "acme/else"}, headers=headers), 422, "another request")
     assert len(services.jobs.all()) == 2
+
+
+def test_a_key_is_its_askers_own(client: TestClient, services: Services, put_model: Callable[..., None]) -> None:
+    put_model("acme/there")
+
+    def deploy(api_key: str | None) -> str:
+        whose = {KEY_HEADER: api_key, ROLE_HEADER: "user"} if api_key else {}
+        headers = {"Idempotency-Key": "same", **whose}
+        return str(answered(client.post("/v1/deploy", json={"model_id": "acme/there"}, headers=headers))["id"])
+
+    askers = ("ann", "bob", None)
+    assert [deploy(asker) for asker in askers] == [deploy(asker) for asker in askers]
+    assert len(services.jobs.all()) == 3
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "tab\t"])

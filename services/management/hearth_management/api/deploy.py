@@ -33,7 +33,7 @@ def deploy_routes(services: Services) -> APIRouter:
         return deploy.deployed(services)
 
     @router.post("/deploy", summary="Deploy model and adapters for inference", responses=problems(404, 409, 422))
-    def put_default(request: DeployRequest, key: IdempotencyKey = None, dry_run: DryRun = False) -> Job | FitReport:
+    def put_default(request: DeployRequest, key: IdempotencyKey, dry_run: DryRun = False) -> Job | FitReport:
         return begin(LLM_DEPLOYMENT, "POST /v1/deploy", request, key, dry_run)
 
     @router.get("/deploy/status", summary="Get status of deployed model", responses=problems(404))
@@ -53,7 +53,7 @@ def deploy_routes(services: Services) -> APIRouter:
         return deploy.named(services, name)
 
     @router.put("/deployments/{name}", summary="Deploy a model under a name", responses=problems(404, 409, 422))
-    def put(name: Name, request: DeployRequest, key: IdempotencyKey = None, dry_run: DryRun = False) -> Job | FitReport:
+    def put(name: Name, request: DeployRequest, key: IdempotencyKey, dry_run: DryRun = False) -> Job | FitReport:
         return begin(name, f"PUT /v1/deployments/{name}", request, key, dry_run)
 
     @router.delete("/deployments/{name}", summary="Undeploy", responses=problems(404))

@@ -49,7 +49,7 @@ def finetune_routes(services: Services) -> APIRouter:
         return finetune.list_all(services)
 
     @router.post("", summary="Finetune adapter on dataset", responses=problems(404, 409, 422))
-    def begin(request: FinetuneRequest, key: IdempotencyKey = None, dry_run: DryRun = False) -> Job | FitReport:
+    def begin(request: FinetuneRequest, key: IdempotencyKey, dry_run: DryRun = False) -> Job | FitReport:
         if dry_run:
             return finetune.estimate(services, request)
         return services.idempotency.once(
@@ -84,7 +84,7 @@ def finetune_routes(services: Services) -> APIRouter:
         summary="Go on with a killed or failed fine-tune from its last checkpoint",
         responses=problems(404, 409, 422),
     )
-    def resume(finetune_id: str, key: IdempotencyKey = None) -> Job:
+    def resume(finetune_id: str, key: IdempotencyKey) -> Job:
         return services.idempotency.once(
             key,
             "POST /v1/finetune/resume",

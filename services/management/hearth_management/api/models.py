@@ -1,5 +1,7 @@
 """The routes of models."""
 
+from typing import Annotated
+
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from hearth_contracts.fit import FitReport
@@ -26,8 +28,8 @@ def model_routes(services: Services) -> APIRouter:
 
     @router.post("/add", summary="Download a model from Hugging Face", responses=problems(403, 404, 409, 422))
     def add(
-        model_id: str = Query(description="the model's id on the hub, e.g. openchat/openchat-3.5-0106"),
-        key: IdempotencyKey = None,
+        model_id: Annotated[str, Query(description="the model's id on the hub, e.g. openchat/openchat-3.5-0106")],
+        key: IdempotencyKey,
         dry_run: DryRun = False,
     ) -> Job | FitReport:
         if dry_run:
@@ -39,7 +41,7 @@ def model_routes(services: Services) -> APIRouter:
     @router.post(
         "/import", summary="Take a model from a folder under HEARTH_HOME/imports", responses=problems(404, 409, 422)
     )
-    def take(request: ImportRequest, key: IdempotencyKey = None) -> Job:
+    def take(request: ImportRequest, key: IdempotencyKey) -> Job:
         return services.idempotency.once(
             key,
             "POST /v1/models/import",
@@ -66,7 +68,7 @@ def model_routes(services: Services) -> APIRouter:
         summary="Merge an adapter into its base, as a new model",
         responses=problems(404, 409, 422),
     )
-    def begin_merge(adapter_id: str, request: MergeRequest, key: IdempotencyKey = None) -> Job:
+    def begin_merge(adapter_id: str, request: MergeRequest, key: IdempotencyKey) -> Job:
         body = f"{adapter_id}\n{request.model_dump_json()}"
         return services.idempotency.once(
             key, "POST /v1/models/merge", body, lambda record: merge(services, adapter_id, request, record)

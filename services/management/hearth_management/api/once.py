@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import Header
+from fastapi import Depends, Header
+from hearth_web.asker import asker
 
-IdempotencyKey = Annotated[
+_Header = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
@@ -15,4 +16,12 @@ IdempotencyKey = Annotated[
         "job that the first one began. Another request with that key is refused with 422.",
     ),
 ]
+
+
+def _of_asker(key: _Header = None) -> str | None:
+    """The key as this asker's own: two who chose the same words do not meet."""
+    return None if key is None else f"{asker().key_id or ''}\n{key}"  # neither of them holds a newline
+
+
+IdempotencyKey = Annotated[str | None, Depends(_of_asker)]
 """What a route takes as `key` and gives to `services.idempotency.once`."""
