@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
+from hearth_local import supervisor
 
 from tests.chaos.processes import find
 from tests.chaos.world import World
@@ -13,6 +14,7 @@ from tests.chaos.world import World
 FREEZE_SECONDS = 14.0
 """Longer than a lease, so that a frozen worker wakes up when its work is another's, if it wakes up at all."""
 OUTAGE_SECONDS = 20.0
+FULL_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,35 @@ def _outage(world: World, name: str) -> Callable[[], None] | None:
     return waking.join
 
 
+def _stop(world: World, name: str) -> Callable[[], None]:
+    """A store that is stopped, and started again after a while: its port refuses meanwhile."""
+    with supervisor.rpc(world.platform.config) as rpc:
+        rpc.stopProcess(name)
+    starting = threading.Timer(OUTAGE_SECONDS, _start, [world, name])
+    starting.start()
+    return starting.join
+
+
+def _start(world: World, name: str) -> None:
+    with supervisor.rpc(world.platform.config) as rpc:
+        rpc.startProcess(name, False)
+
+
+def _fill(world: World, _: str) -> Callable[[], None] | None:
+    """The disk that holds all of the platform's data has not a byte left, for a while."""
+    if world.home_bytes is None:
+        return None
+    ballast = world.home / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as out:
+        while True:
+            out.write(bytes(2**16))
+    freeing = threading.Timer(FULL_SECONDS, ballast.unlink)
+    freeing.start()
+    return freeing.join
+
+
 KILL = Fault("kill -9", _kill)
-FREEZE = Fault("freeze", _freeze)
-OUTAGE = Fault("outage", _outage)
+FREEZE = Fault("frozen for 14 s", _freeze)
+OUTAGE = Fault("frozen for 20 s", _outage)
+STOP = Fault("stopped for 20 s", _stop)
+FULL = Fault("full for 20 s", _fill)

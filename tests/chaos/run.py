@@ -1,6 +1,6 @@
 """Inflict faults, one after the other, and measure how the platform gets over them.
 
-python -m tests.chaos.run --seed 7 --faults 200 [--only training] [--report FILE]
+python -m tests.chaos.run --seed 7 --faults 200 [--only training] [--disk 3000] [--report FILE]
 """
 
 import argparse
@@ -9,35 +9,42 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from tests.chaos.promises import AFTER_EACH, AT_THE_END, SETTLE_SECONDS
-from tests.chaos.report import Outcome, Report
-from tests.chaos.states import STATES, State, serving_job, swap_adapters
+from tests.chaos.report import Outcome, Report, Swaps, Totals, as_json
+from tests.chaos.states import DISK, STATES, State, serving_job, swap_adapters, swap_base
 from tests.chaos.watcher import Watcher
 from tests.chaos.world import NotRecovered, World, running, wait_for
 
+Part = TypeVar("Part", Outcome, Totals)
 Hit = tuple[State, int]
 """A state, and which of its hits."""
 
 
-def choose(seed: int, count: int, only: str = "") -> list[Hit]:
-    """`count` hits, the same ones for the same seed."""
+def choose(seed: int, count: int, only: str = "", *, disk: bool = False) -> list[Hit]:
+    """`count` hits, the same ones for the same seed. Disks are filled where there is one to be filled."""
     dice = random.Random(seed)
     states = [state for state in STATES if only in state.name]
+    hits = {state.name: [n for n, hit in enumerate(state.hits) if disk or hit != DISK] for state in states}
     chosen = dice.choices(states, weights=[state.weight for state in states], k=count)
-    return [(state, dice.randrange(len(state.hits))) for state in chosen]
+    return [(state, dice.choice(hits[state.name])) for state in chosen]
 
 
 def inflict(world: World, watcher: Watcher, state: State, number: int) -> Outcome:
     """Bring the platform into the state, hit it, and wait until all is well again."""
     name, fault = state.hits[number]
-    watcher.label = f"{state.name}, {name}, {fault.name}"
-    job_id = state.reach(world)
-    if state.name in ("serving under load", "swapping adapters"):
+    watcher.label = f"{state.name}: {name}, {fault.name}"
+    try:
+        job_id = state.reach(world)
+    except (AssertionError, NotRecovered) as failure:
+        return Outcome(state.name, name, fault.name, False, 0, "", (f"not reached: {failure}",))
+    if state.load:
         watcher.load.set()
     began = time.monotonic()
+    in_time = not world.jobs.get(job_id).status.is_over
     undo = fault.inflict(world, name)
     faults = []
     try:
@@ -49,7 +56,8 @@ def inflict(world: World, watcher: Watcher, state: State, number: int) -> Outcom
     watcher.load.clear()
     if undo is not None:
         undo()
-    return Outcome(state.name, name, fault.name, undo is not None, seconds, tuple(faults))
+    ended = world.job(job_id)["status"]
+    return Outcome(state.name, name, fault.name, in_time and undo is not None, seconds, ended, tuple(faults))
 
 
 def _still_wrong(world: World) -> list[str]:
@@ -65,54 +73,87 @@ def _still_wrong(world: World) -> list[str]:
     return found
 
 
-def swaps(world: World, watcher: Watcher, count: int) -> None:
-    """Change adapters on the same base, back and forth, under load and with no fault: no request may fail."""
+def swaps(world: World, watcher: Watcher, count: int, what: str, swap: Callable[[World], str]) -> Swaps:
+    """Change what is deployed, back and forth, under load and with no fault: no request may fail."""
     serving_job(world)
-    watcher.label = "swapping adapters, no fault"
+    watcher.label = what
     watcher.load.set()
     for _ in range(count):
-        world.await_serving(swap_adapters(world))
+        world.await_serving(swap(world))
     watcher.load.clear()
+    refused = sum(n for words, n in watcher.findings.refused.items() if words.startswith(f"{what}: "))
+    return Swaps(count, watcher.findings.answered[what] + refused, refused)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; exit code 1 when a promise was broken."""
+    options = _parse(arguments)
+    print(f"seed {options.seed}, {options.faults} faults", flush=True)
+    report = Report()
+    began = time.monotonic()
+    size = options.disk * 2**20 if options.disk else None
+    with (
+        _folder(options.folder) as folder,
+        running(folder, size, warm=options.warm) as world,
+        Watcher(world) as watcher,
+    ):
+        print(f"the platform is up after {time.monotonic() - began:.0f} s", flush=True)
+        for state, number in choose(options.seed, options.faults, options.only, disk=size is not None):
+            if time.monotonic() - began > options.seconds:
+                break
+            _note(report.outcomes, outcome := inflict(world, watcher, state, number), options.report)
+            print(f"{len(report.outcomes):4} {outcome.line()}", flush=True)
+        totals = Totals(options.seed)
+        if options.swaps:
+            totals.swaps["other adapters"] = swaps(world, watcher, options.swaps, "other adapters", swap_adapters)
+        if options.base_swaps:
+            totals.swaps["another base"] = swaps(world, watcher, options.base_swaps, "another base", swap_base)
+        _count(totals, world, watcher)
+        _note(report.totals, totals, options.report)
+    print(report.text())
+    return 1 if report.broken else 0
+
+
+def _count(totals: Totals, world: World, watcher: Watcher) -> None:
+    """What was watched all along, and what is wrong at the end."""
+    found = watcher.findings
+    totals.broken += [*found.doubled, *found.wrong_statuses, *(fault for check in AT_THE_END for fault in check(world))]
+    totals.acknowledged.update(job.status.value for job in world.jobs.many(world.acknowledged))
+    totals.refused.update(found.refused)
+    totals.asked = found.answered.total() + found.refused.total()
+
+
+def _note(parts: list[Part], part: Part, path: Path | None) -> None:
+    parts.append(part)
+    if path is not None:
+        with path.open("a") as out:
+            out.write(as_json(part) + "\n")
+
+
+@contextlib.contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    """Where the platform lies: a folder that stays, for whoever wants to read its logs, or one that does not."""
+    if kept is not None:
+        kept.mkdir(parents=True)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        yield Path(folder)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10_000))
     parser.add_argument("--faults", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further fault after so long")
     parser.add_argument("--swaps", type=int, default=0, help="adapter swaps under load, without a fault, at the end")
+    parser.add_argument("--base-swaps", type=int, default=0, help="the same with bases")
     parser.add_argument("--only", default="", help="only states whose name contains this")
+    parser.add_argument("--disk", type=int, help="MiB of a disk of its own for the data, to be filled; needs root")
+    parser.add_argument("--warm", action="store_true", help="with a trainer that stands by")
+    parser.add_argument("--folder", type=Path, help="where the platform lies; its logs stay there")
     parser.add_argument("--report", type=Path, help="a file to add the outcomes to, a JSON object a line")
-    options = parser.parse_args(arguments)
-    print(f"seed {options.seed}, {options.faults} faults", flush=True)
-    report = Report()
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, running(Path(folder)) as world:
-        print(f"the platform is up after {time.monotonic() - began:.0f} s", flush=True)
-        with Watcher(world) as watcher:
-            for state, number in choose(options.seed, options.faults, options.only):
-                if time.monotonic() - began > options.seconds:
-                    break
-                try:
-                    outcome = inflict(world, watcher, state, number)
-                except (AssertionError, NotRecovered) as failure:
-                    outcome = Outcome(state.name, *_named(state, number), False, 0, (f"not reached: {failure}",))
-                report.add(outcome)
-                print(f"{len(report.outcomes):4} {outcome.line()}", flush=True)
-                if options.report:
-                    with options.report.open("a") as out:
-                        out.write(outcome.json() + "\n")
-            if options.swaps:
-                swaps(world, watcher, options.swaps)
-            report.finish(world, watcher.findings, [fault for check in AT_THE_END for fault in check(world)])
-    print(report.text())
-    return 1 if report.broken else 0
-
-
-def _named(state: State, number: int) -> tuple[str, str]:
-    name, fault = state.hits[number]
-    return name, fault.name
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

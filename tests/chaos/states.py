@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from hearth_contracts.jobs import Job
 
-from tests.chaos.faults import FREEZE, KILL, OUTAGE, Fault
+from tests.chaos.faults import FREEZE, FULL, KILL, OUTAGE, STOP, Fault
 from tests.chaos.world import BASE, OTHER_BASE, World
 
 CONTROL = ("gateway", "management", "valkey", "s3")
-TRAINING_STEPS = 400
+DISK = ("disk", FULL)
+TRAINING_STEPS = 240
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class State:
     leave: Callable[[World, str], object]
     hits: tuple[tuple[str, Fault], ...]
     weight: int = 1
+    load: bool = False  # requests are sent all the while
 
 
 def _all(names: tuple[str, ...], *faults: Fault) -> tuple[tuple[str, Fault], ...]:
@@ -33,6 +35,11 @@ def _parts(worker: str) -> tuple[str, ...]:
 
 def _finish(world: World, job_id: str) -> object:
     return world.await_over(job_id)
+
+
+def _finish_download(world: World, job_id: str) -> object:
+    world.await_over(job_id)
+    return world.forget_heavy_models()
 
 
 def _queued(world: World) -> str:
@@ -101,10 +108,15 @@ def _swapping_adapters(world: World) -> str:
     return swap_adapters(world)
 
 
+def swap_base(world: World) -> str:
+    """Ask for the base that is not deployed. Returns the job."""
+    state = world.call("GET", "deploy/status/")
+    return world.deploy(OTHER_BASE if state["model_id"] == BASE else BASE)
+
+
 def _swapping_base(world: World) -> str:
     serving_job(world)
-    state = world.deploy_state()
-    job_id = world.deploy(OTHER_BASE if state and state["model_id"] == BASE else BASE)
+    job_id = swap_base(world)
     world.await_stage(job_id, lambda job: job.progress >= 0.1)
     return job_id
 
@@ -113,28 +125,39 @@ def _serves(world: World, job_id: str) -> object:
     return world.await_serving(job_id)
 
 
-_DOWNLOAD = (*_all(_parts("downloads"), KILL), *_all(CONTROL, KILL), ("downloads horse", FREEZE), ("valkey", OUTAGE))
-_TRAIN = (*_all(_parts("training"), KILL), *_all(CONTROL, KILL), *_all(("training horse", "training guard"), FREEZE))
+_STORES = (*_all(("valkey", "s3"), OUTAGE, STOP), DISK)
+_DOWNLOAD = (
+    *_all((*_parts("downloads"), *CONTROL), KILL),
+    *_all(("downloads horse", "management", "gateway"), FREEZE),
+    *_STORES,
+)
+_TRAIN = (
+    *_all((*_parts("training"), *CONTROL), KILL),
+    *_all(("training", "training horse", "training guard", "training work"), FREEZE),
+    *_STORES,
+)
 _SERVE = (
-    *_all((*_parts("inference-llm"), "engine core"), KILL),
-    *_all(CONTROL, KILL),
-    *_all(("inference-llm work", "engine core", "inference-llm horse"), FREEZE),
-    ("valkey", OUTAGE),
-    ("s3", OUTAGE),
+    *_all((*_parts("inference-llm"), "engine core", *CONTROL), KILL),
+    *_all(("inference-llm work", "engine core", "inference-llm horse", "management", "gateway"), FREEZE),
+    *_STORES,
 )
 
+
+def _has_begun(job: Job) -> bool:
+    return job.stage.startswith("step")
+
+
 STATES = (
-    State("queued", _queued, _finish, (*_all(("downloads", "downloads horse", *CONTROL), KILL),), 5),
-    State("downloading", _downloading, _finish, _DOWNLOAD, 8),
-    State("training, no checkpoint", _training(lambda job: job.stage.startswith("step")), _finish, _TRAIN, 4),
+    State("queued", _queued, _finish_download, (*_all(("downloads", "downloads horse", *CONTROL), KILL), *_STORES), 4),
+    State("downloading", _downloading, _finish_download, _DOWNLOAD, 6),
+    State("training, no checkpoint", _training(_has_begun), _finish, _TRAIN, 4),
     State("training, checkpoint", _training(lambda job: job.progress > 0.2), _finish, _TRAIN, 4),
     State("storing the adapter", _training(lambda job: job.progress >= 0.94, 60), _finish,
-          (*_all(("training", "training horse", *CONTROL), KILL), ("s3", OUTAGE)), 3),
-    State("interrupting a download", _interrupting(_downloading), _must_be_killed, _DOWNLOAD, 4),
-    State("interrupting a training", _interrupting(_training(lambda job: job.stage.startswith("step"))),
-          _must_be_killed, _TRAIN, 2),
-    State("serving under load", serving_job, _serves, _SERVE, 4),
-    State("engine loading", _loading, _serves, _SERVE, 1),
-    State("swapping adapters", _swapping_adapters, _serves, _SERVE, 3),
-    State("swapping base", _swapping_base, _serves, _SERVE, 1),
+          (*_all(("training", "training horse", *CONTROL), KILL), *_STORES), 4),
+    State("interrupting a download", _interrupting(_downloading), _must_be_killed, _DOWNLOAD, 3),
+    State("interrupting a training", _interrupting(_training(_has_begun)), _must_be_killed, _TRAIN, 3),
+    State("serving under load", serving_job, _serves, _SERVE, 4, load=True),
+    State("engine loading", _loading, _serves, _SERVE, 2),
+    State("swapping adapters", _swapping_adapters, _serves, _SERVE, 4, load=True),
+    State("swapping base", _swapping_base, _serves, _SERVE, 2, load=True),
 )  # fmt: skip

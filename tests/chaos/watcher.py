@@ -14,6 +14,7 @@ from tests.chaos.processes import alive
 from tests.chaos.world import World
 
 _WORK = re.compile(r"hearth_trainer (\S+)/run\.json|hearth_management\.fetch (?:download|import) (\S+)")
+CLIENTS = 4
 
 
 @dataclass
@@ -22,12 +23,12 @@ class Findings:
 
     doubled: list[str] = field(default_factory=list)
     wrong_statuses: list[str] = field(default_factory=list)
-    asked: int = 0
-    refused: Counter[str] = field(default_factory=Counter)  # requests not answered, by what was being done
+    answered: Counter[str] = field(default_factory=Counter)  # requests under load, by what was being done
+    refused: Counter[str] = field(default_factory=Counter)  # those that were not answered
 
 
 class Watcher:
-    """Three threads: processes, records, requests under load."""
+    """Threads that look at processes, records and answers, and some that send requests where there is to be load."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -36,7 +37,8 @@ class Watcher:
         self.load = threading.Event()
         self._over = threading.Event()
         self._last: dict[str, Job] = {}
-        steps = (self._processes, self._records, self._requests, self._ready)
+        self._lock = threading.Lock()
+        steps = (self._processes, self._records, self._ready, *(self._requests for _ in range(CLIENTS)))
         self._threads = [threading.Thread(target=self._repeat, args=(step,), daemon=True) for step in steps]
 
     def __enter__(self) -> "Watcher":
@@ -63,7 +65,7 @@ class Watcher:
                 at_work[match[1] or match[2]].append(pid)
         for work, pids in at_work.items():
             if len(pids) > 1:
-                self.findings.doubled.append(f"{work}: processes {pids}")
+                self.findings.doubled.append(f"doubled: {work}: processes {pids} ({self.label})")
 
     def _records(self) -> None:
         for job in self.world.jobs.many(list(self.world.acknowledged)):
@@ -72,15 +74,19 @@ class Watcher:
             if before is None:
                 continue
             if before.status.is_over and job != before:
-                self.findings.wrong_statuses.append(f"{before} became {job}")
+                self.findings.wrong_statuses.append(f"wrong status: {before} became {job}")
             if job.attempt < before.attempt or (job.attempt == before.attempt and job.progress < before.progress):
-                self.findings.wrong_statuses.append(f"progress went back: {before} became {job}")
+                self.findings.wrong_statuses.append(f"wrong status: progress went back: {before} became {job}")
 
     def _requests(self) -> None:
         if self.load.is_set():
-            self.findings.asked += 1
-            if (status := self.world.ask()) != 200:
-                self.findings.refused[f"{self.label}: {status}"] += 1
+            label = self.label
+            status = self.world.ask()
+            with self._lock:
+                if status == 200:
+                    self.findings.answered[label] += 1
+                else:
+                    self.findings.refused[f"{label}: {status}"] += 1
 
     def _ready(self) -> None:
         """READY before and after, on the same version, and yet no answer in between: the status lied."""
@@ -93,4 +99,4 @@ class Watcher:
         if status != 200 and same and after == before:
             again = self.world.ask()
             if again != 200:
-                self.findings.wrong_statuses.append(f"READY, but {status} and {again} ({self.label})")
+                self.findings.wrong_statuses.append(f"wrong status: READY, but {status} and {again} ({self.label})")

@@ -47,6 +47,7 @@ class World:
     http: httpx.Client
     redis: Redis
     s3: Minio
+    home_bytes: int | None = None  # the size of the disk that its data has for itself
     acknowledged: list[str] = field(default_factory=list)  # job ids
     datasets: list[str] = field(default_factory=list)
     adapters: list[str] = field(default_factory=list)
@@ -87,6 +88,12 @@ class World:
         (self.hub.root / name).symlink_to(self.hub.root / "acme/heavy", target_is_directory=True)
         return str(self.call("POST", "models/add/", params={"model_id": name})["id"])
 
+    def forget_heavy_models(self) -> None:
+        """Delete those that are there; a disk has room for some."""
+        for model in self.call("GET", "models/"):
+            if model["model_id"].startswith("acme/heavy-"):
+                self.call("DELETE", f"models/{model['model_id']}/")
+
     def begin_training(self, steps: int) -> str:
         """Returns its job's id."""
         body = {
@@ -100,7 +107,8 @@ class World:
     def adapter(self) -> str:
         """A trained adapter for BASE, made when it is first needed."""
         if not self.adapters:
-            assert self.await_over(self.begin_training(20))["status"] == "FINISHED"
+            job = self.await_over(self.begin_training(20))
+            assert job["status"] == "FINISHED", f"no adapter: {job}"
             self.adapters.append(str(self.call("GET", "finetune/status/")["adapter_id"]))
         return self.adapters[0]
 
@@ -168,8 +176,25 @@ def wait_for(what: Callable[[], T | None], seconds: float, words: str) -> T:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[World]:
-    """A platform with a model in its hub and a dataset; everything is gone at the end."""
+def _disk(path: Path, size: int | None) -> Iterator[None]:
+    """A file system of its own at `path`, of so many bytes; root alone may make one. Without a size, none."""
+    if size is None:
+        yield
+        return
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+@contextlib.contextmanager
+def running(folder: Path, home_bytes: int | None = None, *, warm: bool = False) -> Iterator[World]:
+    """A platform with a model in its hub and a dataset; no process of it is left at the end.
+
+    With `home_bytes` all its data lies on a small file system of its own, in memory. `warm`: a trainer stands by.
+    """
     hub_root = folder / "hub"
     script = CHECKOUT / "tests" / "support" / "tiny_llama.py"
     subprocess.run([env_python("training"), script, hub_root / BASE], check=True, capture_output=True)
@@ -178,21 +203,22 @@ def running(folder: Path) -> Iterator[World]:
     _write_weights(hub_root / "acme/heavy/more.safetensors", HEAVY_BYTES)
     main, inner = free_ports(len(DEFAULT_PORTS)), free_ports(1)
     ports = Ports.of({**dict(zip(DEFAULT_PORTS, main, strict=True)), "s3": inner[0]})
-    with HubServer(hub_root) as hub:
+    with HubServer(hub_root) as hub, _disk(folder / "home", home_bytes):
         settings = {
             "HF_ENDPOINT": hub.url,
             "HF_HUB_DISABLE_XET": "1",
             "HEARTH_EMBEDDING_MODEL": "",
             "HEARTH_MAX_ATTEMPTS": "20",  # the faults are ours, and many
             "HEARTH_ENGINE_MAX_RESTARTS": "20",
+            "HEARTH_TRAINER_WARM": str(warm),
         }
         config = Config(folder / "home", ports, settings)
-        platform = Platform(config, [program for program in PROGRAMS if program.name != "inference-embedding"])
+        platform = Platform(config, [program for program in PROGRAMS if "infinity" not in program.needs])
         platform.start(Console(file=io.StringIO()))
         context = Context(config, load_secrets(config))
         try:
             with httpx.Client(base_url=platform.url, timeout=60, trust_env=False) as http, context.redis() as redis:
-                world = World(platform, hub, http, redis, s3_client(context))
+                world = World(platform, hub, http, redis, s3_client(context), home_bytes)
                 for name in (BASE, OTHER_BASE):
                     job = world.call("POST", "models/add/", params={"model_id": name})
                     assert world.await_over(job["id"])["status"] == "FINISHED"
@@ -203,6 +229,7 @@ def running(folder: Path) -> Iterator[World]:
                 yield world
         finally:
             platform.stop(Console(file=io.StringIO()))
+            shutil.copytree(config.logs, folder / "logs")
 
 
 def _write_weights(path: Path, size: int) -> None:
