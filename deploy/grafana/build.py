@@ -106,6 +106,12 @@ TRAINING = Dashboard(
         Panel("Run time, median", "s", "Half of the trainings that ended took longer than this.", {
             "{{status}}": (
                 'histogram_quantile(0.5, sum by (le, status) (hearth_job_run_seconds_bucket{kind="finetune"}))')}),
+        Panel("Loss", "short", "The latest step of each training at work; its whole curve is in the API.", {
+            "{{finetune}}": "hearth_training_loss"}),
+        Panel("Speed", "short", "Tokens a second of each training at work.", {
+            "{{finetune}}": "hearth_training_tokens_per_second"}),
+        Panel("Time left", "s", "What is left of each training at work, at its pace so far.", {
+            "{{finetune}}": "hearth_training_eta_seconds"}),
         Panel("Retries", "short", "Attempts beyond the first: workers that died or were stopped.", {
             "retries": 'hearth_job_retries_total{kind="finetune"}'}),
     ),

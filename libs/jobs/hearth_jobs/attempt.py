@@ -21,12 +21,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from pathlib import Path
 from types import FrameType
 
 from hearth_contracts.jobs import JobStatus
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from structlog.contextvars import bound_contextvars
 
 from hearth_jobs.config import GUARD_HEARTBEAT_SECONDS, RENEW_SECONDS, STUCK_SECONDS
 from hearth_jobs.guard import end, guarded
@@ -73,7 +75,9 @@ class Attempt:
         self._lock = threading.Lock()
         self._grace = 0.0  # the longest that a process of it was promised, seconds
         self._threads = [
-            threading.Thread(target=self._repeat, args=(step,), name=f"{name}-{job_id[:8]}", daemon=True)
+            threading.Thread(
+                target=copy_context().run, args=(self._repeat, step), name=f"{name}-{job_id[:8]}", daemon=True
+            )
             for name, step in (("lease", self._renew), ("guards", self._feed_guards))
         ]
 
@@ -219,12 +223,17 @@ class Attempt:
 
 def with_attempt(store: JobStore, job_id: str, log_path: Path, body: Callable[[Attempt], None]) -> None:
     """Claim the job, run `body`, and record how it ended. Returns quietly when the job is not to be had."""
+    asked_by = store.request_id(job_id)
     try:
         number = store.claim(job_id, str(this_process()))
     except (ClaimRefused, JobMissing) as refusal:
         log.info("left alone: %s", refusal)
         return
-    with Attempt(store, job_id, number, log_path) as attempt:
+    with (
+        bound_contextvars(job_id=job_id, request_id=asked_by),
+        Attempt(store, job_id, number, log_path) as attempt,
+    ):
+        log.info("attempt %d begins", number)
         signal.signal(signal.SIGTERM, attempt.stop_worker)
         try:
             _record(attempt, *_outcome(attempt, body))

@@ -83,6 +83,11 @@ class FinetuneStore:
         found = self.redis.zrangebyscore(keys.finetune_metrics(finetune_id), f"({after}", "+inf")
         return [Metric.model_validate_json(text(body)) for body in found]
 
+    def latest_point(self, finetune_id: str) -> Metric | None:
+        """Where the curve has come to."""
+        found = self.redis.zrange(keys.finetune_metrics(finetune_id), -1, -1)
+        return Metric.model_validate_json(text(found[0])) if found else None
+
     def set_checkpoint(self, finetune_id: str, step: int) -> None:
         """Note the newest checkpoint that lies in S3."""
         self.redis.hset(keys.finetune_run(finetune_id), "checkpoint_step", str(step))

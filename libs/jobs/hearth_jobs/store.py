@@ -11,6 +11,7 @@ from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_contracts.names import new_id
 from redis import Redis
 from redis.client import Pipeline
+from structlog.contextvars import get_contextvars
 
 from hearth_jobs import keys
 from hearth_jobs.config import LEASE_SECONDS
@@ -131,11 +132,16 @@ class JobStore:
             "attempt": "0",
             "lease_until_ms": "0",
             "subject": subject,
+            "request_id": get_contextvars().get("request_id", ""),
         }
         pipe.hset(keys.job(job.id), mapping=record)
         pipe.zadd(keys.JOBS, {job.id: moment.timestamp()})
         pipe.zadd(keys.ACTIVE_JOBS, {job.id: 0})
         return job
+
+    def request_id(self, job_id: str) -> str:
+        """The id of the HTTP request that made it, as its logs show it; '' where none did."""
+        return text(self.redis.hget(keys.job(job_id), "request_id") or "")
 
     def interrupt(self, job_id: str) -> Job:
         """Ask for the job to end; idempotent. Raises JobMissing.

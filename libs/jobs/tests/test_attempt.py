@@ -17,6 +17,7 @@ from hearth_jobs.attempt import Attempt, WorkFailed, with_attempt
 from hearth_jobs.store import JobStore
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from structlog.contextvars import bound_contextvars, get_contextvars
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.support.servers import free_port, valkey
@@ -56,6 +57,17 @@ SLEEPER = python("""
     print(os.getpid(), flush=True)
     time.sleep(600)
 """)
+
+
+def test_the_logs_of_the_work_name_the_job_and_the_request_that_made_it(store: JobStore, tmp_path: Path) -> None:
+    pipe = store.redis.pipeline(transaction=True)
+    with bound_contextvars(request_id="asked-1"):
+        job = store.create(pipe, kind=JobKind.FINETUNE, name="FT_a_b", subject="s")
+    pipe.execute()
+    seen: list[dict[str, object]] = []
+    with_attempt(store, job.id, tmp_path / "log", lambda _attempt: seen.append(get_contextvars()))
+    assert seen == [{"job_id": job.id, "request_id": "asked-1"}]
+    assert get_contextvars() == {}
 
 
 def test_work_that_returns_is_finished(store: JobStore, job: Job, tmp_path: Path) -> None:

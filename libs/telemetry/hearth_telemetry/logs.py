@@ -1,17 +1,15 @@
-"""JSON lines on standard output, one an event, with the service's name and the request's id.
+"""JSON lines on standard output, one an event, with the service's name and what is being worked on.
 
-The libraries' own loggers (uvicorn, rq, httpx) go through the same renderer, so that a log file has one form.
+That is what `structlog.contextvars` holds: `request_id` and `key_id` of the HTTP request being answered, `job_id` of
+the job at work and the `request_id` that it was made by. The libraries' own loggers (uvicorn, rq, httpx) go through the
+same renderer, so that a log file has one form.
 """
 
 import logging
 import sys
-from contextvars import ContextVar
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
-
-request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the HTTP request being answered, if any."""
 
 
 def configure_logging(service: str, level: str = "INFO") -> None:
@@ -19,8 +17,6 @@ def configure_logging(service: str, level: str = "INFO") -> None:
 
     def mark(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         event["service"] = service
-        if (current := request_id.get()) is not None:
-            event["request_id"] = current
         return event
 
     shared: list[Processor] = [
@@ -28,6 +24,7 @@ def configure_logging(service: str, level: str = "INFO") -> None:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(allow=("audit",)),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.contextvars.merge_contextvars,
         mark,
     ]
     handler = logging.StreamHandler(sys.stdout)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hearth_contracts.access import Role
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 KEY_HEADER = "x-hearth-key-id"
 ROLE_HEADER = "x-hearth-role"
@@ -51,6 +52,7 @@ class AskerMiddleware:
         found = Asker(headers.get(KEY_HEADER), Role.ADMIN if role == Role.ADMIN else Role.USER)
         token = _asker.set(found)
         try:
-            await self.app(scope, receive, send)
+            with bound_contextvars(**({"key_id": found.key_id} if found.key_id else {})):
+                await self.app(scope, receive, send)
         finally:
             _asker.reset(token)

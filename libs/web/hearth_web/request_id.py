@@ -3,9 +3,9 @@
 import re
 from uuid import uuid4
 
-from hearth_telemetry.logs import request_id
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 HEADER = "x-request-id"
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -27,14 +27,11 @@ class RequestIdMiddleware:
             await self.app(scope, receive, send)
             return
         current = accept_request_id(Headers(scope=scope).get(HEADER))
-        token = request_id.set(current)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)[HEADER] = current
             await send(message)
 
-        try:
+        with bound_contextvars(request_id=current):
             await self.app(scope, receive, send_with_id)
-        finally:
-            request_id.reset(token)

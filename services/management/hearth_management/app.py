@@ -15,6 +15,7 @@ from hearth_management.deploy_metrics import DeployMetrics, scrape_targets
 from hearth_management.job_metrics import JobMetrics
 from hearth_management.reconciler import Reconciler
 from hearth_management.services import Services
+from hearth_management.training_metrics import TrainingMetrics
 
 
 def management_app(services: Services) -> FastAPI:
@@ -37,7 +38,11 @@ def management_app(services: Services) -> FastAPI:
         checks={"redis": services.redis.ping, "s3": check_s3},
         unavailable={RedisConnectionError: "Redis", RedisTimeoutError: "Redis", HTTPError: "the S3 server"},
         lifespan=lifespan,
-        collectors=(JobMetrics(services.jobs), DeployMetrics(services)),
+        collectors=(
+            JobMetrics(services.jobs),
+            DeployMetrics(services),
+            TrainingMetrics(services.jobs, services.finetunes),
+        ),
     )
 
     @app.get("/metrics/targets", include_in_schema=False)

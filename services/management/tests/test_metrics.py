@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hearth_contracts.base import now
 from hearth_contracts.deploy import DeploymentState, Engine, NodeReport
+from hearth_contracts.finetune import Metric
 from hearth_contracts.jobs import JobKind, JobStatus
 from hearth_jobs import tallies
 from hearth_jobs.config import RedisSettings
@@ -106,6 +107,23 @@ def test_a_replica_is_ready_only_while_a_node_says_so(services: Services, scrape
     ]
     services.deployments.undeploy("default")
     assert scrape("hearth_deployment_desired_replicas", deployment="default") == 0
+
+
+def test_a_training_at_work_shows_its_latest_step_and_one_that_is_over_nothing(
+    services: Services, scrape: Sampled
+) -> None:
+    job_id = make_job(services)
+    attempt = services.jobs.claim(job_id, "host:1")
+    before = None
+    for step in (1, 2):
+        point = Metric(step=step, max_steps=9, epoch=0.1, loss=3.0 - step, tokens_per_second=50.0, at=now())
+        services.finetunes.add_point("x", point, before)
+        before = point
+    assert scrape("hearth_training_loss", finetune="x") == 1
+    assert scrape("hearth_training_tokens_per_second", finetune="x") == 50
+    assert scrape("hearth_training_eval_loss", finetune="x") is None
+    services.jobs.finish(job_id, attempt, JobStatus.FINISHED)
+    assert scrape("hearth_training_loss", finetune="x") is None
 
 
 def test_what_nodes_counted_is_shown_for_each_deployment(services: Services, scrape: Sampled) -> None:
