@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs compose-up compose-down test chaos fuzz bench-gateway bench-data lint format lock clean
+.PHONY: help setup demo up down status logs backup restore compose-up compose-down test chaos fuzz bench-gateway bench-data lint format lock clean
 
 ENVS := $(or $(HEARTH_ENVS),.envs)
 LIGHT := $(ENVS)/platform/bin/python
@@ -33,6 +33,13 @@ status: ## how each program is
 logs: ## the end of the logs: make logs, make logs P=gateway, make logs P="-f gateway"
 	@test -x $(LIGHT) || { echo '$(NOTHING)'; exit 1; }
 	@$(LIGHT) -m hearth_local logs $(P)
+
+backup: setup ## save all data: make backup [TO=file.tar] [MODELS=no]
+	@$(LIGHT) -m hearth_local backup "$(or $(TO),hearth-$$(date -u +%Y%m%dT%H%M%SZ).tar)" $(if $(filter no,$(MODELS)),--no-models)
+
+restore: setup ## put it back into an empty HEARTH_HOME: make restore FROM=file.tar
+	@test -n "$(FROM)" || { echo 'say which backup: make restore FROM=file.tar'; exit 2; }
+	@$(LIGHT) -m hearth_local restore "$(FROM)"
 
 compose-up: ## start it in containers: build what is missing, make .env with new passwords at first
 	@python3 deploy/docker/dotenv.py && mkdir -p imports

@@ -1,8 +1,11 @@
-"""`python -m hearth_local up|down|status|logs|keys`: the platform as processes on loopback."""
+"""`python -m hearth_local up|down|status|logs|backup|restore|keys`: the platform as processes on loopback."""
 
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -11,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hearth_local import keys
+from hearth_local.backup import backup, restore
 from hearth_local.config import CannotStart
 from hearth_local.platform import Platform
 from hearth_local.text import mib, span
@@ -99,6 +103,32 @@ def logs(
     found = [str(config.log_of(name)) for name in ([program] if program else names)]
     sys.stdout.flush()
     os.execvp("tail", ["tail", "-n", "50", *(["-F"] if follow else []), *found])
+
+
+@app.command(name="backup")
+def backup_command(
+    file: Annotated[Path, typer.Argument(help="the file to write")],
+    no_models: Annotated[bool, typer.Option("--no-models", help="leave base models out")] = False,
+) -> None:
+    """Save all data: jobs, keys, deployments, datasets, adapters and base models."""
+    with _refused():
+        raise typer.Exit(backup(_platform(), file, console, models=not no_models))
+
+
+@app.command(name="restore")
+def restore_command(file: Annotated[Path, typer.Argument(help="a backup")]) -> None:
+    """Put a backup into a new, empty HEARTH_HOME; `up` then starts it."""
+    with _refused():
+        raise typer.Exit(restore(_platform(), file, console))
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except CannotStart as reason:
+        errors.print(str(reason), markup=False)
+        raise typer.Exit(1) from reason
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ NODES = "hearth:nodes"
 TALLIES = "hearth:tallies"
 WAKE = "hearth:wake"
 EMBEDDING_ASKED = "hearth:embedding-asked"
+STATE_VERSION = "hearth:state-version"
 
 
 def job(job_id: str) -> str:

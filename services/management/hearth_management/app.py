@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from hearth_jobs.state import check_state
 from hearth_storage.objects import ARTIFACTS, DATASETS, ensure_bucket
 from hearth_web.app import build_app
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -35,7 +36,7 @@ def management_app(services: Services) -> FastAPI:
     app = build_app(
         title="Hearth management",
         description="Models, deployments, jobs and fine-tunes.",
-        checks={"redis": services.redis.ping, "s3": check_s3},
+        checks={"redis": services.redis.ping, "s3": check_s3, "state": lambda: check_state(services.redis)},
         unavailable={RedisConnectionError: "Redis", RedisTimeoutError: "Redis", HTTPError: "the S3 server"},
         lifespan=lifespan,
         collectors=(
