@@ -9,6 +9,7 @@ NODES = "hearth:nodes"
 TALLIES = "hearth:tallies"
 WAKE = "hearth:wake"
 EMBEDDING_ASKED = "hearth:embedding-asked"
+FILE_ASKED = "hearth:file-asked"
 STATE_VERSION = "hearth:state-version"
 
 

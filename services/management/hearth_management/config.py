@@ -1,5 +1,7 @@
 """Management's settings, from HEARTH_* variables."""
 
+from pathlib import Path
+
 from hearth_fit.engine import EngineDefaults
 from pydantic import Field
 
@@ -19,6 +21,9 @@ class ManagementSettings(EngineDefaults):
     embedding_import: str = Field(
         default="all-MiniLM-L6-v2",
         description="folder under the import directory to take it from, where it is not in the model store",
+    )
+    deploy_file: Path | None = Field(
+        default=None, description="a TOML file of what to deploy at start: a table a deployment, as in docs/operate.md"
     )
     max_attempts: int = Field(
         default=3, ge=1, description="after so many deaths of its worker a job is FAILED; a stopped worker is no death"

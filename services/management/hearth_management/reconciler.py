@@ -10,21 +10,17 @@ import threading
 import time
 from dataclasses import dataclass
 
-from hearth_contracts.deploy import Engine
-from hearth_contracts.errors import HearthError
 from hearth_contracts.jobs import Job, JobKind, JobStatus
-from hearth_contracts.models import ImportRequest
-from hearth_jobs import keys, owners
+from hearth_jobs import owners
 from hearth_jobs.config import LEASE_SECONDS
-from hearth_jobs.deployments import EMBEDDING_DEPLOYMENT, Deployment, lane_for
+from hearth_jobs.deployments import Deployment, lane_for
 from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, TRAINING, Lane, enqueue, waiting
 from hearth_jobs.store import Held
-from hearth_storage.model_store import find_model
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from hearth_management.at_start import deploy_at_start
 from hearth_management.beside import deploy_trained
-from hearth_management.models import add_from_folder
 from hearth_management.services import Services
 
 log = logging.getLogger(__name__)
@@ -125,34 +121,6 @@ def reconcile_deployments(services: Services, deployments: list[Deployment]) -> 
                 enqueue(services.redis, lane, record.name)
 
 
-def reconcile_embedding(services: Services) -> str:
-    """Import and deploy, once, the embedding model that the settings name. Returns what stands in the way, or ''."""
-    settings = services.settings
-    model_id = settings.embedding_model
-    asked = services.redis.get(keys.EMBEDDING_ASKED)
-    if not model_id or asked == model_id.encode():
-        return ""
-    if find_model(services.home.models, model_id) is None:
-        jobs = [job for job in services.jobs.all() if job.name == f"IMPORT_{model_id}"]
-        has_folder = (services.home.imports / settings.embedding_import / "config.json").is_file()
-        # One that failed would fail again, and one that a user interrupted is not wanted; by hand it can be begun anew.
-        if has_folder and all(job.status is JobStatus.FINISHED for job in jobs):
-            try:
-                add_from_folder(services, ImportRequest(model_id=model_id, folder=settings.embedding_import))
-            except HearthError as refusal:
-                return f"the embedding model is not imported: {refusal.detail}"
-        return ""
-    services.deployments.desire(
-        EMBEDDING_DEPLOYMENT,
-        engine=Engine.INFINITY,
-        model_id=model_id,
-        adapter_ids=(),
-        served_name=settings.embedding_name,
-    )
-    services.redis.set(keys.EMBEDDING_ASKED, model_id)
-    return ""
-
-
 class Reconciler:
     """The loop, in a thread of its own.
 
@@ -164,7 +132,7 @@ class Reconciler:
         self.patience = patience
         self._over = threading.Event()
         self._trust_after = time.monotonic() + patience
-        self._obstacle = ""
+        self._obstacles: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
@@ -192,7 +160,7 @@ class Reconciler:
         reconcile_jobs(self.services, trust_leases=time.monotonic() >= self._trust_after)
         reconcile_deployments(self.services, self.services.deployments.all())
         deploy_trained(self.services)
-        obstacle = reconcile_embedding(self.services)
-        if obstacle and obstacle != self._obstacle:
+        obstacles = deploy_at_start(self.services)
+        for obstacle in obstacles - self._obstacles:
             log.warning("%s", obstacle)  # once, not every second
-        self._obstacle = obstacle
+        self._obstacles = obstacles
