@@ -19,29 +19,27 @@ UNITS = {"bool_on_off": "on (1), off (0)", "s": "seconds", "reqps": "requests/s"
          "percentunit": "share", "short": ""}  # fmt: skip
 
 
-def draw(client: httpx.Client, dashboard: Any, folder: Path) -> Path:
-    """Draw a dashboard as SVG with what Prometheus has seen in the last minutes; gives the file."""
+def draw(client: httpx.Client, dashboard: Any, path: Path) -> list[str]:
+    """Draw a dashboard as PNG with what Prometheus has seen in the last minutes; gives the panels without data."""
     rows = -(-len(dashboard.panels) // COLUMNS)
-    with_text = {"svg.fonttype": "none", "font.size": 8, "axes.titlesize": 9}
-    rcParams.update(with_text)
+    rcParams.update({"font.size": 8, "axes.titlesize": 9})
     figure = Figure(figsize=(14, 2.9 * rows), layout="constrained")
     figure.suptitle(dashboard.title, fontsize=13)
-    for place, panel in enumerate(dashboard.panels):
-        _draw_panel(client, figure.add_subplot(rows, COLUMNS, place + 1), panel)
-    path = folder / f"{dashboard.uid}.svg"
-    figure.savefig(path, metadata={"Date": None})
-    return path
+    places = {
+        panel.title: figure.add_subplot(rows, COLUMNS, number + 1) for number, panel in enumerate(dashboard.panels)
+    }
+    empty = [panel.title for panel in dashboard.panels if not _draw_panel(client, places[panel.title], panel)]
+    figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
+    return empty
 
 
-def _draw_panel(client: httpx.Client, axes: Axes, panel: Any) -> None:
+def _draw_panel(client: httpx.Client, axes: Axes, panel: Any) -> int:
+    """Gives the number of lines."""
     lines = 0
     for legend, expression in panel.queries.items():
         for series in query_range(client, expression, SECONDS):
-            pairs = [(float(at), float(value)) for at, value in series["values"]]
-            end = pairs[-1][0]
-            axes.plot(
-                [at - end for at, _ in pairs], [value for _, value in pairs], label=_named(legend, series), lw=1.2
-            )
+            times, values = zip(*((float(at), float(value)) for at, value in series["values"]), strict=True)
+            axes.plot([at - times[-1] for at in times], values, label=_named(legend, series), linewidth=1.2)
             lines += 1
     axes.set_title(panel.title, loc="left", fontweight="bold")
     axes.set_ylabel(UNITS[panel.unit])
@@ -49,12 +47,9 @@ def _draw_panel(client: httpx.Client, axes: Axes, panel: Any) -> None:
     axes.grid(alpha=0.3)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:.0f} s"))
-    if lines == 0:
-        axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center")
-    elif lines <= 8:
-        axes.legend(fontsize=6, loc="best")
-    else:
-        axes.legend(fontsize=5, loc="upper left", ncols=2)
+    if lines:
+        axes.legend(fontsize=6)
+    return lines
 
 
 def _named(legend: str, series: Mapping[str, Any]) -> str:
