@@ -81,8 +81,13 @@ def _asking(seconds: float) -> Retrying:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `last` come after all others, which need what they take away."""
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+    """Tests marked `last` come after all others, which need what they take away; those marked `last(2)` after them."""
+
+    def place(item: pytest.Item) -> int:
+        marker = item.get_closest_marker("last")
+        return 0 if marker is None else (marker.args or (1,))[0]
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

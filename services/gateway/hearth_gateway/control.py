@@ -78,15 +78,18 @@ class ControlPlane:
         """Answer a request for `/api/v1/<rest>` with what the owner of its first segment says, if the caller may."""
         request_id = accept_request_id(request.headers.get(HEADER))
         respond = openai_response if is_openai_control(f"/v1/{rest}") else problem_response
+        response: Response
         try:
             caller = self.admit(request.headers)
         except Refused as refused:
-            return _refusal(refused, respond)
-        response: Response
+            response = _refusal(refused, respond)
+            response.headers[HEADER] = request_id
+            return response
         if may(caller.role, request.method, rest):
             response = await self._pass_on(rest, request, request_id, caller)
         else:
             response = respond(403, f"{request.method} {request.url.path} needs an API key with the role admin")
+        response.headers[HEADER] = request_id
         if request.method not in READS:
             self.trail.record(caller, request, request_id, response.status_code)
         return response

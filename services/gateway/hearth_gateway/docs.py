@@ -30,6 +30,7 @@ PAGE_HEADERS = {
 }
 """Nothing from elsewhere, in nobody's frame: keys are typed into this page. Swagger starts by an inline script."""
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")  # nothing that could mean something in a page
+KEY = {"type": "http", "scheme": "bearer", "description": "an API key, once there are any"}
 TAGS = ("Models", "Deploy", "Jobs", "Datasets", "Finetuning", "Access", "System", "OpenAI-like API")
 
 
@@ -97,7 +98,8 @@ def merge(documents: list[dict[str, Any]], away: list[str]) -> dict[str, Any]:
         "info": {"title": "Hearth API", "version": "0.1.0", "description": description},
         "tags": [{"name": name} for name in TAGS],
         "paths": {},
-        "components": {"schemas": {}},
+        "components": {"schemas": {}, "securitySchemes": {"key": KEY}},
+        "security": [{}, {"key": []}],  # none is needed as long as there is none
     }
     schemas: dict[str, Any] = merged["components"]["schemas"]
     for document in (*documents, openai_document()):

@@ -74,7 +74,13 @@ def test_a_path_goes_to_its_owner_with_body_query_and_id(
     assert reply.status_code == 200
     told = reply.json()
     assert (told["path"], told["bytes"], told["id"]) == (inner, 5, "r-1")
+    assert reply.headers["x-request-id"] == "r-1"
     assert told["query"] == path.partition("?")[2]
+
+
+def test_a_refusal_of_the_gateways_own_has_the_requests_id_too(http: httpx.Client) -> None:
+    reply = http.get("/api/v1/nowhere/", headers={"x-request-id": "r-2"})
+    assert (reply.status_code, reply.headers["x-request-id"]) == (404, "r-2")
 
 
 def test_an_upload_without_a_length_passes_whole(http: httpx.Client) -> None:
