@@ -23,6 +23,7 @@ from rich.console import Console
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from tests.support.hub import HubServer
+from tests.support.servers import free_port
 
 MODEL_ID = "acme/tiny-llama"
 OTHER_MODEL_ID = "acme/another-llama"  # on the hub, and not added yet
@@ -109,7 +110,12 @@ def platform(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     home = tmp_path_factory.mktemp("h")
     log = io.StringIO()
     with HubServer(tiny_llama) as hub:
-        settings = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HEARTH_TOOL_CALL_PARSER": "hermes"}
+        settings = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_DISABLE_XET": "1",
+            "HEARTH_TOOL_CALL_PARSER": "hermes",
+            "HEARTH_METRICS_PORT": str(free_port()),
+        }
         config = Config(home, Ports.free(), settings)
         running = Platform(config)
         running.start(Console(file=log))

@@ -12,6 +12,7 @@ from rich.console import Console
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from tests.conftest import Running
+from tests.support.servers import free_port
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -39,7 +40,8 @@ def test_a_restored_platform_serves_what_the_first_one_served(
     file = tmp_path_factory.mktemp("b") / "hearth.tar"
     assert backup(platform.platform, file, QUIET) == 0
     assert file.stat().st_mode & 0o077 == 0
-    settings = {**platform.platform.config.extra_env, "HEARTH_EMBEDDING_MODEL": ""}
+    own = {"HEARTH_EMBEDDING_MODEL": "", "HEARTH_METRICS_PORT": str(free_port())}
+    settings = {**platform.platform.config.extra_env, **own}
     other = Platform(Config(tmp_path_factory.mktemp("r"), Ports.free(), settings))
     try:
         assert restore(other, file, QUIET) == 0

@@ -35,7 +35,9 @@ DOCUMENTED = re.compile(r"^\| `(hearth_\w+)` ", re.MULTILINE)
 
 
 def address(platform: Running, service: str) -> str:
-    return f"127.0.0.1:{platform.platform.config.ports[service]}"
+    config = platform.platform.config
+    port = config.extra_env["HEARTH_METRICS_PORT"] if service == "gateway" else config.ports[service]
+    return f"127.0.0.1:{port}"
 
 
 def work(platform: Running, adapter_id: str) -> None:
@@ -71,7 +73,7 @@ def server(
 ) -> Iterator[httpx.Client]:
     """Prometheus, once it has seen the platform at work."""
     platform.await_embedding()
-    ports = {"gateway": "8080", "management": "8081", "dataset": "8082"}
+    ports = {"gateway": "8083", "management": "8081", "dataset": "8082"}
     addresses = {f"{service}:{port}": address(platform, service) for service, port in ports.items()}
     work(platform, adapter_id)  # so that each series is there before
     with prometheus(tmp_path_factory.mktemp("prometheus"), addresses) as client:

@@ -22,6 +22,14 @@ class GatewaySettings(BaseSettings):
 
     gateway_host: str = Field(default="127.0.0.1", description="address to listen on")
     gateway_port: int = Field(default=8080, description="port to listen on: the public one")
+    published_host: str = Field(
+        default="",
+        description="address at which others reach a gateway in a container, which itself listens on all; "
+        "on loopback it needs no keys",
+    )
+    metrics_port: int | None = Field(
+        default=None, description="port for /metrics without a key, for a Prometheus on a private network"
+    )
     root_path: str = Field(
         default="",
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",

@@ -28,7 +28,12 @@ def is_loopback(host: str) -> bool:
 
 def may_be_open(settings: GatewaySettings) -> bool:
     """Whether nobody needs a key as long as there is none: only this machine can reach it, or all may."""
-    return settings.allow_open or is_loopback(settings.gateway_host)
+    return settings.allow_open or is_loopback(reached_at(settings))
+
+
+def reached_at(settings: GatewaySettings) -> str:
+    """The address at which others reach it."""
+    return settings.published_host or settings.gateway_host
 
 
 def check_exposure(settings: GatewaySettings, redis: Redis, patience: float = REDIS_SECONDS) -> None:
@@ -50,12 +55,12 @@ def check_exposure(settings: GatewaySettings, redis: Redis, patience: float = RE
         keys = waiting(KeyStore(redis).stored)
     except RedisError as error:
         raise NotToBeOpen(
-            f"{settings.gateway_host} can be reached from outside, and whether there are API keys cannot be told, for "
+            f"{reached_at(settings)} can be reached from outside, and whether there are API keys cannot be told, for "
             f"Redis does not answer ({error}); start it first"
         ) from error
     if not keys:
         raise NotToBeOpen(
-            f"{settings.gateway_host} can be reached from outside and there are no API keys: make one with "
+            f"{reached_at(settings)} can be reached from outside and there are no API keys: make one with "
             "`python -m hearth_local keys create --role admin NAME`, listen on 127.0.0.1, or set "
             "HEARTH_ALLOW_OPEN=true if everybody who can reach it may do everything"
         )

@@ -14,6 +14,7 @@ from uvicorn.supervisors import Multiprocess
 
 from hearth_gateway.app import Gateway
 from hearth_gateway.config import GatewaySettings
+from hearth_gateway.metrics_port import serve_metrics
 from hearth_gateway.protocol import TokenProtocol
 
 ACCEPTS_A_TURN = 16
@@ -63,6 +64,8 @@ def serve(settings: GatewaySettings) -> None:
     options = server_options(settings)
     config = uvicorn.Config("hearth_gateway.server:build", factory=True, workers=settings.gateway_workers, **options)
     sockets = listen(settings)
+    if settings.metrics_port is not None:
+        serve_metrics(settings.gateway_host, settings.metrics_port)
     if settings.gateway_workers == 1:
         uvicorn.Server(config).run(sockets)
         return

@@ -252,6 +252,9 @@ def test_beyond_loopback_it_starts_with_a_key_or_when_told(redis: Redis, make: C
     outside = GatewaySettings(gateway_host="0.0.0.0")
     check_exposure(GatewaySettings(gateway_host="::1"), redis)
     check_exposure(GatewaySettings(gateway_host="0.0.0.0", allow_open=True), redis)
+    check_exposure(GatewaySettings(gateway_host="0.0.0.0", published_host="127.0.0.1"), redis)
+    with pytest.raises(NotToBeOpen, match=r"10\.0\.0\.7 can be reached"):
+        check_exposure(GatewaySettings(gateway_host="0.0.0.0", published_host="10.0.0.7"), redis)
     with pytest.raises(NotToBeOpen, match="keys create"):
         check_exposure(outside, redis)
     away = connect(RedisSettings(redis_url=SecretStr("redis://127.0.0.1:1/0")))

@@ -43,19 +43,13 @@ def settle(asked: Hyperparameters, facts: Facts) -> Hyperparameters:
     return settled.model_copy(update={"eval_steps": max(1, steps // 10)})
 
 
-def context_of(snapshot: Path) -> int | None:
-    """The most tokens that a model takes, from its config.json."""
-    config = _config(snapshot)
-    found = (config.get("text_config") or config).get("max_position_embeddings")
-    return found if isinstance(found, int) else None
-
-
-def is_quantized(snapshot: Path) -> bool:
+def is_quantized(config: dict[str, Any]) -> bool:
     """Whether a model's weights are stored in fewer bits than they can be trained in."""
-    return bool(_config(snapshot).get("quantization_config"))
+    return bool(config.get("quantization_config"))
 
 
-def _config(snapshot: Path) -> dict[str, Any]:
+def read_config(snapshot: Path) -> dict[str, Any]:
+    """A model's config.json; empty where there is none that can be read."""
     try:
         found: dict[str, Any] = json.loads((snapshot / "config.json").read_text(encoding="utf-8"))
         return found

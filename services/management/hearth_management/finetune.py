@@ -8,6 +8,7 @@ from hearth_contracts.fit import FitReport
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_contracts.names import adapter_id_for, is_record_id, new_id
+from hearth_fit.facts import context_of
 from hearth_jobs.finetunes import waiting
 from hearth_jobs.idempotency import Recorder, no_record
 from hearth_jobs.queues import TRAINING, enqueue, transaction
@@ -16,7 +17,7 @@ from hearth_storage.model_store import StoredModel, snapshot_path
 from hearth_web.asker import asker
 from redis.client import Pipeline
 
-from hearth_management.defaults import Facts, context_of, is_quantized, settle
+from hearth_management.defaults import Facts, is_quantized, read_config, settle
 from hearth_management.fit import finetune_report, require_room
 from hearth_management.models import require_base
 from hearth_management.services import Services
@@ -33,7 +34,13 @@ def plan(services: Services, request: FinetuneRequest) -> FinetunePlan:
     asked = request.hyperparameters
     if asked.validation_dataset_id is not None:
         require_dataset(services, asked.validation_dataset_id)
-    context = context_of(snapshot_path(services.home.models, base))
+    config = read_config(snapshot_path(services.home.models, base))
+    context = context_of(config)
+    if is_quantized(config):
+        raise Invalid(
+            f"{base.model_id} is quantized; train on the model it was made from",
+            faults=[Fault(loc=["body", "model_id"], msg="quantized")],
+        )
     _check(services, asked, base, context)
     _check_rows(asked, dataset)
     settings = settle(asked, Facts(rows=dataset.rows, model_bytes=base.size_bytes, context=context))
@@ -48,11 +55,6 @@ def plan(services: Services, request: FinetuneRequest) -> FinetunePlan:
 
 
 def _check(services: Services, asked: Hyperparameters, base: StoredModel, context: int | None) -> None:
-    if is_quantized(snapshot_path(services.home.models, base)):
-        raise Invalid(
-            f"{base.model_id} is quantized; train on the model it was made from",
-            faults=[Fault(loc=["body", "model_id"], msg="quantized")],
-        )
     limit = services.settings.max_lora_rank
     if asked.lora_rank > limit:
         raise _refusal(
