@@ -4,27 +4,17 @@ import json
 import re
 from dataclasses import dataclass
 
-from hearth_contracts.base import Frozen
 from hearth_contracts.datasets import Dataset
 from hearth_contracts.errors import Invalid
-from hearth_contracts.rows import Conversation, PlainText, Preference, Row, read_row
+from hearth_contracts.preview import Preview
+from hearth_contracts.rows import Row, read_row
 from hearth_storage.datasets import stream_rows
 from minio import Minio
-from pydantic import Field
 
 MOST_BYTES = 8 * 2**20
 """A page ends with the row that fills it."""
 
 BOM = b"\xef\xbb\xbf"
-
-
-class Preview(Frozen):
-    """A page of rows."""
-
-    rows: list[Conversation | Preference | PlainText] = Field(
-        description="conversations, preference pairs or texts; `line` is where each stands in the file"
-    )
-    next: str | None = Field(description="the cursor of the next page; null at the end")
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from hearth_contracts.base import Frozen, Timestamp, now
 from hearth_contracts.datasets import Dataset
 from hearth_contracts.errors import BadRequest, Conflict, NotFound, TooLarge
 from hearth_contracts.names import RecordId, is_record_id, new_id
+from hearth_contracts.uploads import NewUpload, PartUrl, Upload, UploadPart
 from hearth_storage.objects import DATASETS, read_object
 from hearth_storage.writer import writing
 from hearth_web.asker import asker
 from minio import Minio
-from pydantic import Field
 
 from hearth_dataset.catalogue import Catalogue
 from hearth_dataset.config import DatasetSettings
@@ -34,38 +34,6 @@ KEPT = timedelta(days=7)
 MOST_PARTS = 10_000
 URL_LIFE = timedelta(hours=12)
 CHUNK_BYTES = 2**20
-
-
-class NewUpload(Frozen):
-    """What the parts will be together."""
-
-    name: str = Field(min_length=1, max_length=255, description="the file's name")
-    description: str | None = Field(default=None, description="dataset description")
-
-
-class UploadPart(Frozen):
-    """A part that has arrived whole."""
-
-    number: int
-    bytes: int
-
-
-class Upload(Frozen):
-    """An upload in parts, and how far it is."""
-
-    id: RecordId
-    name: str
-    description: str | None
-    created_at: Timestamp
-    parts: tuple[UploadPart, ...] = Field(default=(), description="what has arrived, by number")
-    dataset_id: RecordId | None = Field(default=None, description="what it became, once it is complete")
-
-
-class PartUrl(Frozen):
-    """Where a part can be put straight into S3: `PUT` with the bytes as the body."""
-
-    url: str
-    expires_at: Timestamp
 
 
 class _Record(Frozen):

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from hearth_contracts.datasets import Dataset
+from hearth_contracts.preview import Preview
 from redis import Redis
 
 from hearth_dataset.api.download import CONTENT, download
@@ -13,7 +14,7 @@ from hearth_dataset.catalogue import Catalogue
 from hearth_dataset.config import DatasetSettings
 from hearth_dataset.ingest import ingest_form
 from hearth_dataset.multipart import FilePart
-from hearth_dataset.preview import Preview, preview, read_cursor
+from hearth_dataset.preview import preview, read_cursor
 from hearth_dataset.usage import delete_unused
 
 FORM = {
