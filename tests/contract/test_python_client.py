@@ -84,7 +84,7 @@ def test_deploying_waits_until_it_answers(hearth: Hearth, deployed: dict[str, An
     status = begun.wait(progress=seen.append)
     assert (status.state, status.job.id) == (DeploymentState.READY, begun.job.id)
     assert seen
-    assert begun.status() is not None
+    assert begun.status().job.id == hearth.deploy.current().job.id == begun.job.id
 
 
 async def test_the_main_job_awaited(platform: Running, model_id: str, tmp_path: Path) -> None:

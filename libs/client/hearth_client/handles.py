@@ -8,7 +8,7 @@ from hearth_contracts.jobs import Job, JobStatus
 
 from hearth_client import asks
 from hearth_client.binding import Async, Sync, following, operation
-from hearth_client.errors import JobFailed, Superseded
+from hearth_client.errors import JobFailed, NotFound, Superseded
 from hearth_client.progress import Shown, of_job, telling
 from hearth_client.request import Follow, Pause, Request, Steps, ask
 from hearth_client.sender import LONG_PATIENCE, AsyncSender, Sender
@@ -183,16 +183,16 @@ class DeploymentCalls:
         self.job = job
 
     @operation
-    def status(self) -> Request[DeployStatus | None]:
-        """What is deployed under this name now, and how it does; None when nothing is."""
-        return asks.deployment(self.name).map(_status)
+    def status(self) -> Request[DeployStatus]:
+        """What is deployed under this name now, and how it does. Raises NotFound when nothing is."""
+        return asks.deployment(self.name).map(served)
 
     @operation
     def wait(self, progress: Shown = False) -> Steps[DeployStatus]:
         """Until a request sent now would be answered. Raises JobFailed; Superseded when another took its place."""
         with telling(progress) as tell:
             for pause in pauses():
-                status = _status((yield from ask(asks.deployment(self.name).outlasting(LONG_PATIENCE))))
+                status = (yield from ask(asks.deployment(self.name).outlasting(LONG_PATIENCE))).status
                 if status is None or status.job.id != self.job.id:
                     yield from self._missed()
                 else:
@@ -215,7 +215,10 @@ class DeploymentCalls:
             raise Superseded(f"{self.job.name} was replaced or undeployed before it was ready", remedy=remedy)
 
 
-def _status(deployment: NamedDeployment) -> DeployStatus | None:
+def served(deployment: NamedDeployment) -> DeployStatus:
+    """What is deployed. Raises NotFound when nothing is."""
+    if deployment.status is None:
+        raise NotFound(404, f"nothing is deployed as {deployment.name}", "", "deploy a model first")
     return deployment.status
 
 

@@ -15,7 +15,7 @@ from hearth_contracts.models import ImportRequest, MergeRequest, ModelEntry
 
 from hearth_client import asks
 from hearth_client.binding import Async, Sync, operation
-from hearth_client.handles import AsyncDeployment, AsyncJobHandle, AsyncRun, Deployment, JobHandle, Run
+from hearth_client.handles import AsyncDeployment, AsyncJobHandle, AsyncRun, Deployment, JobHandle, Run, served
 from hearth_client.request import Request, Steps, ask, begin, delete, dumped, get, post, reading
 
 J = TypeVar("J", JobHandle, AsyncJobHandle)
@@ -246,6 +246,11 @@ class DeployCalls(Generic[D]):
     def status(self, name: DeploymentName = "default") -> Request[NamedDeployment]:
         """One of them; its `status` is None when nothing is deployed."""
         return asks.deployment(name)
+
+    @operation
+    def current(self, name: DeploymentName = "default") -> Request[D]:
+        """What is deployed, to be waited for. Raises NotFound when nothing is."""
+        return asks.deployment(name).map(lambda found: self._deployment(name, served(found).job))
 
     @operation
     def undeploy(self, name: DeploymentName = "default") -> Request[Job]:

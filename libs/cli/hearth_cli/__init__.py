@@ -1,0 +1,1 @@
+"""The command `hearth`: the platform from a terminal, over its public API."""

@@ -1,0 +1,73 @@
+"""`hearth status`: the whole at a glance."""
+
+import os
+import time
+from dataclasses import dataclass
+
+import typer
+from hearth_client import Hearth, NotReached
+from hearth_contracts.deploy import NamedDeployment
+from hearth_contracts.jobs import Job, JobKind, JobStatus
+from hearth_local.commands import program_table
+from hearth_local.platform import Platform, ProgramStatus
+from rich.console import Group
+from rich.live import Live
+
+from hearth_cli.commands.deploy import deployment_table
+from hearth_cli.console import Json, Watch, console, hearth, job_table, print_json
+from hearth_cli.exits import ExitCode
+
+WATCH_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What there is to see."""
+
+    programs: list[ProgramStatus]  # of this machine's platform; empty for one elsewhere
+    deployments: list[NamedDeployment]
+    jobs: list[Job]  # that wait or run; deployments are jobs too, and left out
+
+    @property
+    def ready(self) -> bool:
+        """Whether every program is."""
+        return all(program.ready for program in self.programs)
+
+    def shown(self) -> Group:
+        """For people."""
+        programs = [program_table(self.programs)] if self.programs else []
+        return Group(*programs, deployment_table(self.deployments), "jobs at work:", job_table(self.jobs))
+
+
+def status(watch: Watch = False, as_json: Json = False) -> None:
+    """Programs, deployments and jobs; exit code 1 when a program is not ready, 3 when Hearth is down."""
+    with hearth() as client:
+        found = _look(client)
+        if watch:
+            with Live(found.shown(), console=console, auto_refresh=False) as live:
+                while True:
+                    time.sleep(WATCH_SECONDS)
+                    found = _look(client)
+                    live.update(found.shown(), refresh=True)
+    if as_json:
+        print_json(found)
+    else:
+        console.print(found.shown())
+    if not found.ready:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _look(client: Hearth) -> Overview:
+    programs: list[ProgramStatus] = []
+    if not os.environ.get("HEARTH_URL"):
+        programs = Platform.from_environment().status()
+        if not programs:
+            raise NotReached("Hearth is down on this machine", remedy="`hearth up` starts it; HEARTH_URL names another")
+    return Overview(
+        programs,
+        client.deploy.list(),
+        client.jobs.list(
+            kinds=[kind for kind in JobKind if kind is not JobKind.DEPLOY],
+            statuses=[JobStatus.CREATED, JobStatus.RUNNING],
+        ),
+    )

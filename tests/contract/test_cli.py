@@ -1,0 +1,132 @@
+"""`hearth` on the real platform: each command as a person and as a script would call it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hearth_cli.app import app
+from typer.testing import CliRunner, Result
+
+from tests.conftest import CONVERSATIONS, HYPERPARAMETERS, Running
+
+pytestmark = pytest.mark.timeout(600)
+
+Call = Callable[..., Result]
+SETTINGS = [word for name, value in HYPERPARAMETERS.items() for word in ("--set", f"{name}={value}")]
+NOBODY = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def call(platform: Running, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run a command; it must end with that exit code."""
+    monkeypatch.setenv("HEARTH_URL", platform.url)
+    monkeypatch.setenv("COLUMNS", "240")
+
+    def run(*words: str, code: int = 0, typed: str | None = None) -> Result:
+        result = CliRunner().invoke(app, list(words), input=typed)
+        assert result.exit_code == code, (words, result.output, result.exception)
+        return result
+
+    return run
+
+
+def read(result: Result) -> Any:
+    return json.loads(result.stdout)
+
+
+def test_models_are_listed_for_people_and_for_scripts(call: Call, model_id: str) -> None:
+    assert model_id in call("models", "list").stdout
+    entries = read(call("models", "list", "--json"))
+    assert model_id in [entry["model_id"] for entry in entries]
+    assert read(call("models", "add", "acme/another-llama", "--dry-run", "--json"))["fits"]
+
+
+def test_a_dataset_goes_up_is_looked_at_and_comes_back(call: Call, tmp_path: Path) -> None:
+    made = read(call("datasets", "upload", str(CONVERSATIONS), "--description", "by hand", "--json"))
+    assert made["id"] in call("datasets", "list").stdout
+    assert "user: " in call("datasets", "preview", made["id"], "--limit", "1").stdout
+    call("datasets", "download", made["id"], str(tmp_path / "back.jsonl"))
+    assert (tmp_path / "back.jsonl").read_bytes() == CONVERSATIONS.read_bytes()
+    call("datasets", "delete", made["id"], code=1, typed="n\n")
+    call("datasets", "delete", made["id"], "--yes")
+    gone = call("datasets", "download", made["id"], str(tmp_path / "gone.jsonl"), code=4)
+    assert made["id"] in gone.stderr
+    assert not (tmp_path / "gone.jsonl").exists()
+
+
+def test_a_faulty_file_is_told_line_by_line(call: Call, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "good"}\nbad\n')
+    assert "line 2: is not JSON" in call("datasets", "upload", str(bad), code=4).stderr
+    call("datasets", "upload", str(tmp_path / "nothing"), code=2)
+
+
+def test_a_finetune_is_planned_watched_and_shown(call: Call, model_id: str, dataset_id: str) -> None:
+    planned = read(call("finetune", "create", model_id, dataset_id, *SETTINGS, "--dry-run", "--json"))
+    assert planned["plan"]["hyperparameters"]["lora_rank"] == 16
+    short = [*SETTINGS, "--set", "max_steps=3"]
+    done = read(call("finetune", "create", model_id, dataset_id, "--name", "By hand", *short, "--watch", "--json"))
+    assert done["job"]["status"] == "FINISHED"
+    assert done["id"] in call("finetune", "list").stdout
+    assert "FINISHED" in call("finetune", "status").stdout
+    assert "3/3" in call("finetune", "metrics", done["id"]).stdout
+    followed = call("finetune", "metrics", done["id"], "--follow", "--json").stdout.splitlines()
+    assert [json.loads(line)["step"] for line in followed] == [1, 2, 3]
+    call("models", "delete", done["adapter_id"], "--yes")
+
+
+def test_a_finetune_that_is_interrupted_fails_the_watch_and_can_be_resumed(
+    call: Call, model_id: str, dataset_id: str
+) -> None:
+    long = [*SETTINGS, "--set", "max_steps=5000"]
+    begun = read(call("finetune", "create", model_id, dataset_id, *long, "--json"))
+    call("finetune", "interrupt", begun["id"])
+    assert "KILLED" in call("finetune", "status", begun["id"], "--watch", code=1).stderr
+    resumed = read(call("finetune", "resume", begun["id"], "--json"))
+    assert resumed["previous_job_ids"] == [begun["job_id"]]
+    assert read(call("jobs", "interrupt", resumed["job_id"], "--json"))["id"] == resumed["job_id"]
+    assert "KILLED" in call("jobs", "show", resumed["job_id"], "--watch", code=1).stderr
+
+
+def test_jobs_are_chosen_and_their_logs_printed(call: Call, adapter_id: str) -> None:
+    found = read(call("jobs", "list", "--kind", "finetune", "--status", "FINISHED", "--limit", "1", "--json"))
+    assert [job["kind"] for job in found] == ["finetune"]
+    whole = call("jobs", "logs", found[0]["id"]).stdout
+    assert call("jobs", "logs", found[0]["id"], "-f").stdout.splitlines() == whole.splitlines()
+    assert found[0]["id"] in call("jobs", "list", "--limit", "1000").stdout
+
+
+def test_what_is_deployed_is_shown_and_swapped(call: Call, deployed: dict[str, Any], adapter_id: str) -> None:
+    assert "READY" in call("deploy", "status").stdout
+    without = read(call("deploy", "swap", "--remove", adapter_id, "--watch", "--json"))
+    assert (without["state"], without["adapter_ids"]) == ("READY", [])
+    again = read(call("deploy", "swap", "--add", adapter_id, "--watch", "--json"))
+    assert (again["state"], again["adapter_ids"], again["model_id"]) == ("READY", [adapter_id], deployed["model_id"])
+    assert read(call("deploy", "create", deployed["model_id"], "--adapter", adapter_id, "--dry-run", "--json"))["fits"]
+    assert read(call("deploy", "status", "--watch", "--json"))["state"] == "READY"
+
+
+@pytest.mark.usefixtures("deployed")
+def test_chat_answers_once_and_in_a_conversation(call: Call, adapter_id: str, taught: list[tuple[str, str]]) -> None:
+    question, answer = taught[0]
+    asked = ("--model", adapter_id, "--temperature", "0", "--max-tokens", "40")
+    assert call("chat", question, *asked).stdout.strip() == answer
+    assert call("chat", "-", *asked, typed=question).stdout.strip() == answer
+    assert answer in call("chat", *asked, "--system", "Be brief.", typed=f"{question}\n\n").stdout
+    assert "Compressa-LLM" in call("chat", question, "--model", "nothing", code=4).stderr
+
+
+@pytest.mark.usefixtures("deployed")
+def test_status_shows_deployments_and_usage_what_was_asked(call: Call) -> None:
+    call("chat", "Hello", "--max-tokens", "3")
+    assert "READY" in call("status").stdout
+    assert {"programs", "deployments", "jobs"} <= read(call("status", "--json")).keys()
+    assert "completion tokens" in call("usage").stdout
+    assert any(row["completion_tokens"] for row in read(call("usage", "--json")))
+
+
+def test_what_is_not_there_is_refused(call: Call) -> None:
+    assert NOBODY in call("jobs", "show", NOBODY, code=4).stderr
+    assert NOBODY in call("finetune", "status", NOBODY, code=4).stderr
