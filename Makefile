@@ -1,10 +1,11 @@
 # Hearth's commands. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs backup restore compose-up compose-down test chaos fuzz bench-gateway bench-data lint format lock clean
+.PHONY: help setup demo up down status logs doctor backup restore compose-up compose-down test chaos fuzz bench-gateway bench-data lint format lock clean
 
 ENVS := $(or $(HEARTH_ENVS),.envs)
 LIGHT := $(ENVS)/platform/bin/python
+HEARTH := $(ENVS)/platform/bin/hearth
 DEV := $(ENVS)/dev/bin
 SETUP := python3 deploy/local/setup_envs.py
 ENGINES := training vllm infinity models
@@ -21,25 +22,28 @@ demo: ## run the main job, from a model to two answers side by side
 	@began=$$(date +%s); $(SETUP) platform $(ENGINES) && HEARTH_DEMO_BEGAN=$$began $(LIGHT) -m hearth_local.demo
 
 up: setup ## start the platform, or what is missing of it
-	@$(LIGHT) -m hearth_local up
+	@$(HEARTH) up
 
 down: ## stop it
-	@test ! -x $(LIGHT) || $(LIGHT) -m hearth_local down
+	@test ! -x $(HEARTH) || $(HEARTH) down
 
-status: ## how each program is
-	@test -x $(LIGHT) || { echo '$(NOTHING)'; exit 3; }
-	@$(LIGHT) -m hearth_local status
+status: ## programs, deployments and jobs
+	@test -x $(HEARTH) || { echo '$(NOTHING)'; exit 3; }
+	@$(HEARTH) status
 
 logs: ## the end of the logs: make logs, make logs P=gateway, make logs P="-f gateway"
-	@test -x $(LIGHT) || { echo '$(NOTHING)'; exit 1; }
-	@$(LIGHT) -m hearth_local logs $(P)
+	@test -x $(HEARTH) || { echo '$(NOTHING)'; exit 1; }
+	@$(HEARTH) logs $(P)
+
+doctor: setup ## what is wrong with this machine and its platform, and what mends it
+	@$(HEARTH) doctor
 
 backup: setup ## save all data: make backup [TO=file.tar] [MODELS=no]
-	@$(LIGHT) -m hearth_local backup "$(or $(TO),hearth-$$(date -u +%Y%m%dT%H%M%SZ).tar)" $(if $(filter no,$(MODELS)),--no-models)
+	@$(HEARTH) backup "$(or $(TO),hearth-$$(date -u +%Y%m%dT%H%M%SZ).tar)" $(if $(filter no,$(MODELS)),--no-models)
 
 restore: setup ## put it back into an empty HEARTH_HOME: make restore FROM=file.tar
 	@test -n "$(FROM)" || { echo 'say which backup: make restore FROM=file.tar'; exit 2; }
-	@$(LIGHT) -m hearth_local restore "$(FROM)"
+	@$(HEARTH) restore "$(FROM)"
 
 compose-up: ## start it in containers: build what is missing, make .env with new passwords at first
 	@python3 deploy/docker/dotenv.py && mkdir -p imports

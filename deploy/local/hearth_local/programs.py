@@ -13,6 +13,8 @@ from hearth_storage.objects import connect as connect_s3
 from minio import Minio
 from pydantic import SecretStr
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rq import Worker
 
 from hearth_local.config import Config, Secrets, valkey_binary, write_private
@@ -27,9 +29,9 @@ class Context:
     secrets: Secrets
 
     def redis(self) -> Redis:
-        """A client of the platform's Redis."""
+        """A client of the platform's Redis, which asks once: who looks whether it is there wants to know soon."""
         password, port = self.secrets.redis_password, self.config.ports["redis"]
-        return Redis(port=port, password=password, socket_timeout=2)
+        return Redis(port=port, password=password, socket_timeout=2, retry=Retry(NoBackoff(), 0))
 
 
 @dataclass(frozen=True)

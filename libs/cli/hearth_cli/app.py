@@ -3,7 +3,7 @@
 import typer
 from hearth_local import commands as local
 
-from hearth_cli.commands import chat, datasets, deploy, finetune, jobs, keys, models, status, usage
+from hearth_cli.commands import chat, datasets, deploy, doctor, finetune, jobs, keys, models, status, usage
 from hearth_cli.exits import EXIT_CODES, Commands
 
 HELP = f"""Hearth from a terminal.
@@ -26,3 +26,5 @@ app.add_typer(jobs.app, name="jobs")
 app.command()(chat.chat)
 app.add_typer(keys.app, name="keys")
 app.command()(usage.usage)
+app.command()(doctor.doctor)
+app.command()(doctor.support_bundle)

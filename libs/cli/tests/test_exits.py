@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hearth_cli.app import app
+from hearth_local.platform import ProgramStatus
 from starlette.responses import JSONResponse
 from typer.testing import CliRunner, Result
 
@@ -83,3 +85,26 @@ def test_json_of_an_empty_list_is_a_list(server: StandIn) -> None:
     server.answers = [lambda _request: JSONResponse([])]
     assert json.loads(call("models", "list", "--json", code=0).stdout) == []
     assert call("models", "list", code=0).stdout == "none\n"
+
+
+@dataclass(frozen=True)
+class SomePlatform:
+    """Stands in for this machine's, whose programs take a minute to start."""
+
+    ready: bool
+
+    def status(self) -> list[ProgramStatus]:
+        return [ProgramStatus("gateway", "RUNNING", self.ready, 7, 60.0, 2**20, 8080)]
+
+
+@pytest.mark.parametrize(("ready", "code"), [(True, 0), (False, 1)])
+def test_programs_are_shown_though_the_api_wants_a_key(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, ready: bool, code: int
+) -> None:
+    answer(server, 401, detail="this needs an API key")
+    monkeypatch.delenv("HEARTH_URL")
+    monkeypatch.setenv("HEARTH_GATEWAY_PORT", str(server.port))
+    monkeypatch.setattr("hearth_cli.commands.status.this_platform", lambda: SomePlatform(ready))
+    told = call("status", code=code).stdout
+    assert "RUNNING" in told
+    assert "HEARTH_API_KEY" in told

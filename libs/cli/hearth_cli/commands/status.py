@@ -5,19 +5,22 @@ import time
 from dataclasses import dataclass
 
 import typer
-from hearth_client import Hearth, NotReached
+from hearth_client import Hearth, HearthClientError, NotReached
 from hearth_contracts.deploy import NamedDeployment
 from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_local.commands import program_table
-from hearth_local.platform import Platform, ProgramStatus
+from hearth_local.platform import ProgramStatus
 from rich.console import Group
 from rich.live import Live
+from rich.markup import escape
 
 from hearth_cli.commands.deploy import deployment_table
+from hearth_cli.commands.doctor import this_platform
 from hearth_cli.console import Json, Watch, console, hearth, job_table, print_json
 from hearth_cli.exits import ExitCode
 
 WATCH_SECONDS = 2.0
+AT_WORK = [kind for kind in JobKind if kind is not JobKind.DEPLOY]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Overview:
     programs: list[ProgramStatus]  # of this machine's platform; empty for one elsewhere
     deployments: list[NamedDeployment]
     jobs: list[Job]  # that wait or run; deployments are jobs too, and left out
+    untold: str = ""  # why the API told nothing, where the programs at least can be seen
 
     @property
     def ready(self) -> bool:
@@ -36,6 +40,8 @@ class Overview:
     def shown(self) -> Group:
         """For people."""
         programs = [program_table(self.programs)] if self.programs else []
+        if self.untold:
+            return Group(*programs, escape(self.untold))
         return Group(*programs, deployment_table(self.deployments), "jobs at work:", job_table(self.jobs))
 
 
@@ -58,16 +64,15 @@ def status(watch: Watch = False, as_json: Json = False) -> None:
 
 
 def _look(client: Hearth) -> Overview:
-    programs: list[ProgramStatus] = []
-    if not os.environ.get("HEARTH_URL"):
-        programs = Platform.from_environment().status()
+    """What there is right now. Raises HearthClientError where nothing can be seen."""
+    programs = [] if os.environ.get("HEARTH_URL") else this_platform().status()
+    if not programs and not os.environ.get("HEARTH_URL"):
+        raise NotReached("Hearth is down on this machine", remedy="`hearth up` starts it; HEARTH_URL names another")
+    try:
+        return Overview(
+            programs, client.deploy.list(), client.jobs.list(AT_WORK, [JobStatus.CREATED, JobStatus.RUNNING])
+        )
+    except HearthClientError as error:
         if not programs:
-            raise NotReached("Hearth is down on this machine", remedy="`hearth up` starts it; HEARTH_URL names another")
-    return Overview(
-        programs,
-        client.deploy.list(),
-        client.jobs.list(
-            kinds=[kind for kind in JobKind if kind is not JobKind.DEPLOY],
-            statuses=[JobStatus.CREATED, JobStatus.RUNNING],
-        ),
-    )
+            raise
+        return Overview(programs, [], [], str(error))
