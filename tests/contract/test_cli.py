@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hearth_cli.app import app
 from hearth_local.config import load_secrets
+from tenacity import Retrying, stop_after_delay, wait_fixed
 from typer.testing import CliRunner, Result
 
 from tests.conftest import CONVERSATIONS, HYPERPARAMETERS, Running
@@ -127,7 +128,9 @@ def test_status_shows_deployments_and_usage_what_was_asked(call: Call) -> None:
     assert "READY" in call("status").stdout
     assert {"programs", "deployments", "jobs"} <= read(call("status", "--json")).keys()
     assert "completion tokens" in call("usage").stdout
-    assert any(row["completion_tokens"] for row in read(call("usage", "--json")))
+    for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.2), reraise=True):  # it is brought in later
+        with attempt:
+            assert any(row["completion_tokens"] for row in read(call("usage", "--json")))
 
 
 def test_what_is_not_there_is_refused(call: Call) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hearth_client import AsyncHearth, Hearth, JobFailed, NotFound, Progress
 from hearth_contracts.deploy import DeploymentState
 from hearth_contracts.jobs import JobKind, JobStatus
+from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from tests.conftest import CONVERSATIONS, HYPERPARAMETERS, Running
 
@@ -74,7 +75,9 @@ def test_what_is_served_answers_openais_client(
             model=adapter_id, messages=[{"role": "user", "content": question}], max_tokens=40, temperature=0
         )
     assert str(reply.choices[0].message.content).strip() == answer
-    assert hearth.usage(model=adapter_id)[0].requests >= 1
+    for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.2), reraise=True):  # usage is brought in later
+        with attempt:
+            assert [row.model for row in hearth.usage(model=adapter_id)] == [adapter_id]
 
 
 def test_deploying_waits_until_it_answers(hearth: Hearth, deployed: dict[str, Any]) -> None:
