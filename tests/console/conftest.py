@@ -80,17 +80,24 @@ def api() -> Api:
     return Api()
 
 
+@contextmanager
+def opened(browser: Browser, url: str, api: Api, where: str, theme: str) -> Iterator[Visitor]:
+    """A fresh browser window on nothing yet, whose requests to the API get the fixed answers."""
+    size = {"width": WIDTHS[where], "height": 800}
+    with visit(browser, url, viewport=size, color_scheme=theme, reduced_motion="reduce", locale="en") as visitor:
+        for asked in ("**/api/v1/**", "**/api/openapi.json", "**/metrics"):
+            visitor.page.context.route(asked, api.answer)
+        visitor.page.clock.set_fixed_time(world.NOW)
+        yield visitor
+
+
 @pytest.fixture
 def open_page(browser: Browser, served: str, api: Api) -> Open:
     """Open a page of the console in a fresh browser window, and wait until all that it asked for is there."""
 
     @contextmanager
     def open_it(address: str, where: str = "desktop", theme: str = "light") -> Iterator[Visitor]:
-        size = {"width": WIDTHS[where], "height": 800}
-        with visit(browser, served, viewport=size, color_scheme=theme, reduced_motion="reduce") as visitor:
-            for asked in ("**/api/v1/**", "**/api/openapi.json", "**/metrics"):
-                visitor.page.context.route(asked, api.answer)
-            visitor.page.clock.set_fixed_time(world.NOW)
+        with opened(browser, served, api, where, theme) as visitor:
             visitor.page.goto(f"/#/{address}")
             expect(visitor.page.get_by_role("heading", level=1)).to_be_visible()
             expect(visitor.page.locator("main [aria-busy=true]")).to_have_count(0)
