@@ -28,6 +28,7 @@ class Api:
     answers: dict[str, world.Reply] = field(default_factory=world.replies)
     problems: dict[str, tuple[int, str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    key: str | None = None  # without it everything is 401
 
     def answer(self, route: Route) -> None:
         """As the API would."""
@@ -43,6 +44,9 @@ class Api:
         if path == "/api/v1/models":
             name = "GET openai/models"
         self.asked.append(name)
+        if self.key is not None and request.headers.get("authorization") != f"Bearer {self.key}":
+            route.fulfill(status=401, body='{"detail": "this API key is not valid"}')
+            return
         if name in self.problems:
             status, body = self.problems[name]
             route.fulfill(status=status, body=body, content_type="application/problem+json")
@@ -52,7 +56,7 @@ class Api:
                 body = world.chosen_jobs(query)
             if name.endswith("/metrics") and "follow" not in query:
                 body, kind = world.whole_curve(name.split("/")[1]), "application/json"
-            route.fulfill(body=body, content_type=kind)
+            route.fulfill(status=200 if body else 204, body=body, content_type=kind)
         else:
             route.fulfill(status=404, body=f'{{"detail": "the test has no answer to {name}"}}')
 
