@@ -75,7 +75,8 @@ export async function getPage(path, signal) {
 
 /** Anything else that changes something, or asks with a body. @returns {Promise<any>} null for 204 */
 export async function send(method, path, body, signal) {
-  const json = body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } };
+  const json =
+    body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } };
   const reply = await ask(API + path, { method, signal, ...json });
   return reply.status === 204 ? null : reply.json();
 }

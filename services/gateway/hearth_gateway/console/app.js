@@ -49,15 +49,39 @@ function App() {
     key.forget();
     again();
   };
-  return html`<a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>Skip to the page</a>
+  return html`<a
+      class="skip"
+      href="#main"
+      onClick=${(event) => {
+        event.preventDefault();
+        main.current.focus();
+      }}
+      >Skip to the page</a
+    >
     <header class="top">
       <a class="brand" href="#/"><img src="console/icon.svg" alt="" width="26" height="26" /> Hearth</a>
-      <button type="button" class="button quiet menu" aria-expanded=${open} aria-controls="nav" onClick=${() => setOpen(!open)}>Menu</button>
+      <button
+        type="button"
+        class="button quiet menu"
+        aria-expanded=${open}
+        aria-controls="nav"
+        onClick=${() => setOpen(!open)}
+      >
+        Menu
+      </button>
     </header>
     <nav id="nav" class=${open ? "open" : ""} aria-label="Pages">
       <ul>
         ${Object.entries(PAGES).map(
-          ([name, [words]]) => html`<li><a href="#/${name}" aria-current=${route.page === name ? "page" : undefined} onClick=${() => setOpen(false)}>${words}</a></li>`,
+          ([name, [words]]) =>
+            html`<li>
+              <a
+                href="#/${name}"
+                aria-current=${route.page === name ? "page" : undefined}
+                onClick=${() => setOpen(false)}
+                >${words}</a
+              >
+            </li>`,
         )}
         <li><a href="api/docs/">API docs</a></li>
       </ul>
@@ -70,7 +94,7 @@ function App() {
       <h1>${title}</h1>
       ${asked ? html`<${Login} onDone=${again} />` : html`<${Safe} key=${`${route.page}-${turn}`}><${Page} route=${route} /><//>`}
     </main>
-    <${Toasts} />`; // prettier-ignore
+    <${Toasts} />`;
 }
 
 /** A fault of ours in one page leaves the others usable. */
@@ -92,7 +116,8 @@ function Theme() {
       localStorage.setItem("hearth.theme", name);
     }
   };
-  return html`<label class="theme">Colours
+  return html`<label class="theme"
+    >Colours
     <select value=${chosen} onChange=${choose}>
       ${Object.entries(THEMES).map(([name, words]) => html`<option value=${name}>${words}</option>`)}
     </select>

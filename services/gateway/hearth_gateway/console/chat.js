@@ -9,12 +9,18 @@ export function bodyOf(model, system, turns, question, typed) {
     { role: "user", content: asked },
     ...(answers[model]?.text ? [{ role: "assistant", content: answers[model].text }] : []),
   ]);
-  const given = Object.entries(typed).filter(([, text]) => text.trim() !== "").map(([name, text]) => [name, Number(text)]);
+  const given = Object.entries(typed)
+    .filter(([, text]) => text.trim() !== "")
+    .map(([name, text]) => [name, Number(text)]);
   return {
     model,
-    messages: [...(system.trim() ? [{ role: "system", content: system }] : []), ...messages, { role: "user", content: question }],
+    messages: [
+      ...(system.trim() ? [{ role: "system", content: system }] : []),
+      ...messages,
+      { role: "user", content: question },
+    ],
     ...Object.fromEntries(given),
-  }; // prettier-ignore
+  };
 }
 
 /**
@@ -23,10 +29,23 @@ export function bodyOf(model, system, turns, question, typed) {
  */
 export async function ask(body, show, signal) {
   const began = performance.now();
-  const answer = { text: "", reasoning: "", tokens: null, first: null, seconds: 0, finish: null, error: null, done: false };
+  const answer = {
+    text: "",
+    reasoning: "",
+    tokens: null,
+    first: null,
+    seconds: 0,
+    finish: null,
+    error: null,
+    done: false,
+  };
   show({ ...answer });
   try {
-    for await (const { data } of post(CHAT, { ...body, stream: true, stream_options: { include_usage: true } }, signal)) {
+    for await (const { data } of post(
+      CHAT,
+      { ...body, stream: true, stream_options: { include_usage: true } },
+      signal,
+    )) {
       if (data === "[DONE]") break;
       const event = JSON.parse(data);
       if (event.error) throw new Error(event.error.message);

@@ -14,12 +14,17 @@ export function useCurve(id, attempt, onEnd = () => {}) {
     const stop = new AbortController();
     let kept = [];
     let timer = 0;
-    const soon = () => (timer ||= setTimeout(() => { timer = 0; setPoints([...kept]); }, DRAWN_EVERY_MILLISECONDS)); // prettier-ignore
+    const soon = () =>
+      (timer ||= setTimeout(() => {
+        timer = 0;
+        setPoints([...kept]);
+      }, DRAWN_EVERY_MILLISECONDS));
     (async () => {
       for await (const event of follow(`finetune/${id}/metrics/?follow=true`, stop.signal)) {
         if (event.event === "end") return onEnd();
         const point = JSON.parse(event.data);
-        if (kept.length && point.step <= kept[kept.length - 1].step) kept = kept.filter((each) => each.step < point.step);
+        if (kept.length && point.step <= kept[kept.length - 1].step)
+          kept = kept.filter((each) => each.step < point.step);
         kept.push(point);
         soon();
       }
@@ -34,4 +39,6 @@ export function useCurve(id, attempt, onEnd = () => {}) {
 
 /** A quantity of the points as a line. @param {any[]} points @returns {[number, number][]} */
 export const lineOf = (points, quantity) =>
-  points.filter((each) => each[quantity] !== null && each[quantity] !== undefined).map((each) => [each.step, each[quantity]]);
+  points
+    .filter((each) => each[quantity] !== null && each[quantity] !== undefined)
+    .map((each) => [each.step, each[quantity]]);

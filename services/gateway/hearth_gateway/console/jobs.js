@@ -10,12 +10,23 @@ export const isOver = (job) => ["FINISHED", "FAILED", "KILLED"].includes(job.sta
 /** Jobs of these kinds that are not over, asked for every two seconds; `onOver` is told of each that ended since. */
 export function useActiveJobs(kinds, onOver = () => {}) {
   const seen = useRef(new Set());
-  const jobs = useLoaded((signal) => get(`jobs/${query({ kind: kinds, status: ["CREATED", "RUNNING"] })}`, signal), [], 2);
+  const jobs = useLoaded(
+    (signal) => get(`jobs/${query({ kind: kinds, status: ["CREATED", "RUNNING"] })}`, signal),
+    [],
+    2,
+  );
   useEffect(() => {
     if (!jobs.data) return;
     const now = new Set(jobs.data.map((job) => job.id));
     for (const id of seen.current) {
-      if (!now.has(id)) get(`jobs/${id}/status/`).then((job) => { tell(job); onOver(job); }, () => {}); // prettier-ignore
+      if (!now.has(id))
+        get(`jobs/${id}/status/`).then(
+          (job) => {
+            tell(job);
+            onOver(job);
+          },
+          () => {},
+        );
     }
     seen.current = now;
   }, [jobs.data]);
@@ -38,15 +49,26 @@ export function ActiveJob({ job, onChange }) {
   return html`<li class="job">
     <div class="row spread">
       <a href="#/jobs/${job.id}" class="name">${job.name}</a>
-      <span class="row"><${Badge} state=${job.status} /><${Button} kind="quiet" busy=${stop.busy} aria-label=${`Stop ${job.name}`} onClick=${stop.run}>Stop<//></span>
+      <span class="row"
+        ><${Badge} state=${job.status} /><${Button}
+          kind="quiet"
+          busy=${stop.busy}
+          aria-label=${`Stop ${job.name}`}
+          onClick=${stop.run}
+          >Stop<//
+        ></span
+      >
     </div>
     ${job.status === "RUNNING" && html`<${Progress} value=${job.progress} label=${`Progress of ${job.name}`} />`}
-    <p class="soft">${job.status === "RUNNING" && `${Math.round(job.progress * 100)} % · `}${job.stage}${eta} · ${ago(job.created_at)}</p>
+    <p class="soft">
+      ${job.status === "RUNNING" && `${Math.round(job.progress * 100)} % · `}${job.stage}${eta} · ${ago(job.created_at)}
+    </p>
     <${Problem} error=${stop.error} />
-  </li>`; // prettier-ignore
+  </li>`;
 }
 
 export const ActiveJobs = ({ jobs, onChange }) =>
-  jobs.length > 0 && html`<ul class="plain" aria-label="At work">
+  jobs.length > 0 &&
+  html`<ul class="plain" aria-label="At work">
     ${jobs.map((job) => html`<${ActiveJob} key=${job.id} job=${job} onChange=${onChange} />`)}
-  </ul>`; // prettier-ignore
+  </ul>`;

@@ -17,7 +17,8 @@ export async function readLines(file, numbers) {
     const lines = (rest + (value ?? "")).split("\n");
     rest = done ? "" : lines.pop();
     for (const line of lines) {
-      if (wanted.has(number)) found.set(number, line.length > MOST_CHARACTERS ? `${line.slice(0, MOST_CHARACTERS)}…` : line);
+      if (wanted.has(number))
+        found.set(number, line.length > MOST_CHARACTERS ? `${line.slice(0, MOST_CHARACTERS)}…` : line);
       number += 1;
     }
     if (done || number > last) {

@@ -48,6 +48,7 @@ export function Log({ path, onEnd }) {
     atEnd.current = at.scrollHeight - at.scrollTop - at.clientHeight < 24;
   };
   return html`<${Problem} error=${state.error} />
-    <pre class="log" tabindex="0" role="log" aria-label="Log" aria-live="off" ref=${box} onScroll=${scrolled}>${state.lines.join("\n") || (state.live ? "Nothing yet." : "The log is empty.")}</pre>
-    <p class="soft">${state.live ? "Followed live." : "The job is over."}</p>`; // prettier-ignore
+    <pre class="log" tabindex="0" role="log" aria-label="Log" aria-live="off" ref=${box} onScroll=${scrolled}>
+${state.lines.join("\n") || (state.live ? "Nothing yet." : "The log is empty.")}</pre>
+    <p class="soft">${state.live ? "Followed live." : "The job is over."}</p>`;
 }

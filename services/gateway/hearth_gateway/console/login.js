@@ -25,10 +25,17 @@ export function Login({ onDone }) {
   return html`<${Card} title="Your API key" kind="narrow">
     <p>This Hearth asks for a key. It stays in this browser tab and is forgotten when the tab is closed.</p>
     <form onSubmit=${submit}>
-      <${Input} label="API key" type="password" autocomplete="off" required value=${secret} onValue=${setSecret}
-        hint="It begins with hearth_. Administrators make keys under “Keys & usage”, or on the machine with: python -m hearth_local keys create" />
+      <${Input}
+        label="API key"
+        type="password"
+        autocomplete="off"
+        required
+        value=${secret}
+        onValue=${setSecret}
+        hint="It begins with hearth_. Administrators make keys under “Keys & usage”, or on the machine with: python -m hearth_local keys create"
+      />
       <${Problem} error=${enter.error} />
       <${Button} kind="main" type="submit" busy=${enter.busy}>Log in<//>
     </form>
-  <//>`; // prettier-ignore
+  <//>`;
 }

@@ -18,19 +18,39 @@ function setting(name, property) {
   const kinds = (property.anyOf ?? [property]).filter((each) => each.type !== "null");
   const one = kinds.find((each) => each.enum || each.const) ?? kinds[0];
   const choices = (one.enum ?? (one.const ? [one.const] : [])).map(String);
-  const kind = kinds.length > 1 ? "text" : choices.length ? "choice" : { integer: "integer", number: "number", boolean: "boolean" }[one.type] ?? "text"; // prettier-ignore
+  const kind =
+    kinds.length > 1
+      ? "text"
+      : choices.length
+        ? "choice"
+        : ({ integer: "integer", number: "number", boolean: "boolean" }[one.type] ?? "text");
   const numeric = typeof (one.enum ?? [])[0] === "number";
   return {
-    name, kind, choices, numeric, default: property.default ?? null, hint: property.description ?? "",
-    min: one.minimum, above: one.exclusiveMinimum, max: one.maximum ?? one.exclusiveMaximum,
-  }; // prettier-ignore
+    name,
+    kind,
+    choices,
+    numeric,
+    default: property.default ?? null,
+    hint: property.description ?? "",
+    min: one.minimum,
+    above: one.exclusiveMinimum,
+    max: one.maximum ?? one.exclusiveMaximum,
+  };
 }
 
 const LABELS = {
-  n_epochs: "Epochs", lora_rank: "LoRA rank", lora_alpha: "LoRA alpha", lora_dropout: "LoRA dropout", use_dora: "DoRA",
-  lr_scheduler_type: "Schedule of the learning rate", load_in_4bit: "Load in 4 bits", max_loras: "Adapters in a batch",
-  max_lora_rank: "Highest LoRA rank", max_model_len: "Context length", max_num_seqs: "Requests at once",
-}; // prettier-ignore
+  n_epochs: "Epochs",
+  lora_rank: "LoRA rank",
+  lora_alpha: "LoRA alpha",
+  lora_dropout: "LoRA dropout",
+  use_dora: "DoRA",
+  lr_scheduler_type: "Schedule of the learning rate",
+  load_in_4bit: "Load in 4 bits",
+  max_loras: "Adapters in a batch",
+  max_lora_rank: "Highest LoRA rank",
+  max_model_len: "Context length",
+  max_num_seqs: "Requests at once",
+};
 
 const capital = (text) => text && text[0].toUpperCase() + text.slice(1);
 
@@ -41,7 +61,11 @@ export const labelOf = (name) => LABELS[name] ?? capital(name.replaceAll("_", " 
 function range(of) {
   const most = of.max?.toLocaleString("en");
   if (of.min !== undefined && most !== undefined) return `${of.min} to ${most}.`;
-  const parts = [of.min !== undefined && `at least ${of.min}`, of.above !== undefined && `above ${of.above}`, most !== undefined && `at most ${most}`];
+  const parts = [
+    of.min !== undefined && `at least ${of.min}`,
+    of.above !== undefined && `above ${of.above}`,
+    most !== undefined && `at most ${most}`,
+  ];
   const said = parts.filter(Boolean).join(", ");
   return said && `${capital(said)}.`;
 }
@@ -58,10 +82,33 @@ export function SettingField({ of, value, usual, error, onValue }) {
   const hint = hintOf(of);
   const shown = usual === undefined || usual === null ? "" : String(usual);
   const left = ["", `${shown || "as it is"} (usual)`];
-  if (of.kind === "boolean") return html`<${Select} label=${label} hint=${hint} value=${value} onValue=${onValue} options=${[left, ["true", "yes"], ["false", "no"]]} />`;
-  if (of.kind === "choice") return html`<${Select} label=${label} hint=${hint} value=${value} onValue=${onValue} options=${[left, ...of.choices]} />`;
+  if (of.kind === "boolean")
+    return html`<${Select}
+      label=${label}
+      hint=${hint}
+      value=${value}
+      onValue=${onValue}
+      options=${[left, ["true", "yes"], ["false", "no"]]}
+    />`;
+  if (of.kind === "choice")
+    return html`<${Select}
+      label=${label}
+      hint=${hint}
+      value=${value}
+      onValue=${onValue}
+      options=${[left, ...of.choices]}
+    />`;
   const numeric = of.kind !== "text" && { inputmode: of.kind === "integer" ? "numeric" : "decimal" };
-  return html`<${Input} label=${label} hint=${hint} error=${error} value=${value} onValue=${onValue} placeholder=${shown} autocomplete="off" ...${numeric} />`;
+  return html`<${Input}
+    label=${label}
+    hint=${hint}
+    error=${error}
+    value=${value}
+    onValue=${onValue}
+    placeholder=${shown}
+    autocomplete="off"
+    ...${numeric}
+  />`;
 }
 
 /** What was typed, as the API takes it; what is left out stays out. @param {Setting[]} all @param {Record<string, string>} typed */
@@ -79,4 +126,5 @@ function valueOf(of, text) {
 }
 
 /** The faults of an error by the setting they are about. @param {{faults?: {loc: any[], msg: string}[]} | null} error */
-export const faultsBySetting = (error) => Object.fromEntries((error?.faults ?? []).map((fault) => [fault.loc[fault.loc.length - 1], fault.msg]));
+export const faultsBySetting = (error) =>
+  Object.fromEntries((error?.faults ?? []).map((fault) => [fault.loc[fault.loc.length - 1], fault.msg]));

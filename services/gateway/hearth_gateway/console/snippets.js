@@ -13,7 +13,9 @@ from openai import OpenAI
 client = OpenAI(base_url=${JSON.stringify(here("v1"))}, api_key=os.environ.get("HEARTH_API_KEY", "unused"))
 stream = client.chat.completions.create(
     stream=True,
-${Object.entries(body).map(([name, value]) => `    ${name}=${JSON.stringify(value)},`).join("\n")}
+${Object.entries(body)
+  .map(([name, value]) => `    ${name}=${JSON.stringify(value)},`)
+  .join("\n")}
 )
 for event in stream:
-    print(event.choices[0].delta.content or "", end="", flush=True)`; // prettier-ignore
+    print(event.choices[0].delta.content or "", end="", flush=True)`;

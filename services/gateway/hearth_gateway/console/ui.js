@@ -3,9 +3,19 @@ import { bytes } from "./format.js";
 import { html, useEffect, useId, useRef, useState } from "./html.js";
 
 const TONES = {
-  READY: "good", FINISHED: "good", RUNNING: "busy", LOADING: "busy", CREATED: "calm", DRAINING: "calm",
-  FAILED: "bad", KILLED: "calm", OFF: "calm", active: "good", revoked: "calm", expired: "calm",
-}; // prettier-ignore
+  READY: "good",
+  FINISHED: "good",
+  RUNNING: "busy",
+  LOADING: "busy",
+  CREATED: "calm",
+  DRAINING: "calm",
+  FAILED: "bad",
+  KILLED: "calm",
+  OFF: "calm",
+  active: "good",
+  revoked: "calm",
+  expired: "calm",
+};
 const WORDS = { CREATED: "waiting", KILLED: "stopped", OFF: "nothing deployed" };
 
 /** A state in a word; its colour only repeats it. */
@@ -21,14 +31,20 @@ export const Button = ({ kind = "", busy = false, disabled = false, children, ..
 export function Card({ title, actions, children, kind = "" }) {
   const id = useId();
   return html`<section class="card ${kind}" aria-labelledby=${id}>
-    <header><h2 id=${id}>${title}</h2>${actions && html`<div class="row">${actions}</div>`}</header>
+    <header>
+      <h2 id=${id}>${title}</h2>
+      ${actions && html`<div class="row">${actions}</div>`}
+    </header>
     ${children}
   </section>`;
 }
 
 /** What to say and do where there is nothing yet. */
 export const Empty = ({ title, children }) =>
-  html`<div class="empty"><p class="lead">${title}</p><div>${children}</div></div>`;
+  html`<div class="empty">
+    <p class="lead">${title}</p>
+    <div>${children}</div>
+  </div>`;
 
 /** @param {{error: any}} props an ApiError: what was wrong, each fault, and when to try again */
 export function Problem({ error, title }) {
@@ -36,11 +52,13 @@ export function Problem({ error, title }) {
   const faults = error.faults ?? [];
   return html`<div class="problem" role="alert">
     ${title && html`<strong>${title} </strong>`}${error.message}
-    ${error.retryAfter ? ` Try again in ${error.retryAfter} s.` : ""}
-    ${faults.length > 0 &&
-    html`<ul>
-      ${faults.map((fault) => html`<li><code>${place(fault.loc)}</code> ${fault.msg}</li>`)}
-    </ul>`}
+    ${error.retryAfter ? `${/[.!?]$/.test(error.message) ? "" : "."} Try again in ${error.retryAfter} s.` : ""}
+    ${
+      faults.length > 0 &&
+      html`<ul>
+        ${faults.map((fault) => html`<li><code>${place(fault.loc)}</code> ${fault.msg}</li>`)}
+      </ul>`
+    }
   </div>`;
 }
 
@@ -59,17 +77,27 @@ export const Progress = ({ value, label }) =>
 
 /** How much of something, as a bar; red where it is nearly all or more. */
 export const Meter = ({ value, max, label }) =>
-  html`<div class="meter ${value > max * 0.9 ? "full" : ""}" role="meter" aria-label=${label} aria-valuemin="0" aria-valuemax=${max} aria-valuenow=${Math.min(value, max)} aria-valuetext=${`${bytes(value)} of ${bytes(max)}`}>
+  html`<div
+    class="meter ${value > max * 0.9 ? "full" : ""}"
+    role="meter"
+    aria-label=${label}
+    aria-valuemin="0"
+    aria-valuemax=${max}
+    aria-valuenow=${Math.min(value, max)}
+    aria-valuetext=${`${bytes(value)} of ${bytes(max)}`}
+  >
     <span style=${{ width: `${max ? Math.min(100, (100 * value) / max) : 0}%` }}></span>
-  </div>`; // prettier-ignore
+  </div>`;
 
 /** How much of something is taken. */
 export function Taken({ name, space }) {
   const used = space.total_bytes - space.free_bytes;
   return html`<div class="taken">
-    <div class="row spread"><span>${name}</span><span class="soft">${bytes(space.free_bytes)} free of ${bytes(space.total_bytes)}</span></div>
+    <div class="row spread">
+      <span>${name}</span><span class="soft">${bytes(space.free_bytes)} free of ${bytes(space.total_bytes)}</span>
+    </div>
     <${Meter} value=${used} max=${space.total_bytes} label=${`${name} taken`} />
-  </div>`; // prettier-ignore
+  </div>`;
 }
 
 /**
@@ -85,14 +113,16 @@ export const Table = ({ label, columns, rows, id }) =>
     </thead>
     <tbody role="rowgroup">
       ${rows.map(
-        (row) => html`<tr role="row" key=${id(row)}>
-          ${columns.map((each) => {
-            const said = each.cell(row);
-            return html`<td role="cell" class="${each.kind ?? ""} ${said === "" ? "nothing" : ""}">
-              <span class="label" aria-hidden="true">${each.name}</span><div>${said}</div>
-            </td>`;
-          })}
-        </tr>`,
+        (row) =>
+          html`<tr role="row" key=${id(row)}>
+            ${columns.map((each) => {
+              const said = each.cell(row);
+              return html`<td role="cell" class="${each.kind ?? ""} ${said === "" ? "nothing" : ""}">
+                <span class="label" aria-hidden="true">${each.name}</span>
+                <div>${said}</div>
+              </td>`;
+            })}
+          </tr>`,
       )}
     </tbody>
   </table>`;
@@ -100,9 +130,15 @@ export const Table = ({ label, columns, rows, id }) =>
 /** Names and values. @param {{of: [string, any][]}} props */
 export const Facts = ({ of }) =>
   html`<dl class="facts">
-    ${of.filter(([, value]) => value !== null && value !== undefined && value !== "").map(
-      ([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`,
-    )}
+    ${of
+      .filter(([, value]) => value !== null && value !== undefined && value !== "")
+      .map(
+        ([name, value]) =>
+          html`<div>
+            <dt>${name}</dt>
+            <dd>${value}</dd>
+          </div>`,
+      )}
   </dl>`;
 
 /** A field with its label and hint, tied together. `control` gets their ids. */
@@ -112,20 +148,30 @@ export function Field({ label, hint, error, control, kind = "" }) {
     <label for=${id}>${label}</label>
     ${control({ id, "aria-describedby": hint || error ? `${id}-hint` : undefined, "aria-invalid": error ? true : undefined })}
     ${(hint || error) && html`<p class="hint ${error ? "wrong" : ""}" id="${id}-hint">${error || hint}</p>`}
-  </div>`; // prettier-ignore
+  </div>`;
 }
 
 /** A text field. */
 export const Input = ({ label, hint, error, value, onValue, kind, ...rest }) =>
-  html`<${Field} label=${label} hint=${hint} error=${error} kind=${kind}
-    control=${(ids) => html`<input ...${ids} ...${rest} value=${value} onInput=${(event) => onValue(event.currentTarget.value)} />`} />`; // prettier-ignore
+  html`<${Field}
+    label=${label}
+    hint=${hint}
+    error=${error}
+    kind=${kind}
+    control=${(ids) => html`<input ...${ids} ...${rest} value=${value} onInput=${(event) => onValue(event.currentTarget.value)} />`}
+  />`;
 
 /** One of several. @param {{options: (string | [string, string])[]}} props values, or values with their words */
 export const Select = ({ label, hint, value, onValue, options, kind, ...rest }) =>
-  html`<${Field} label=${label} hint=${hint} kind=${kind}
-    control=${(ids) => html`<select ...${ids} ...${rest} value=${value} onChange=${(event) => onValue(event.currentTarget.value)}>
-      ${options.map((each) => [each].flat()).map(([option, words]) => html`<option value=${option} selected=${option === value}>${words ?? option}</option>`)}
-    </select>`} />`; // prettier-ignore
+  html`<${Field}
+    label=${label}
+    hint=${hint}
+    kind=${kind}
+    control=${(ids) =>
+      html`<select ...${ids} ...${rest} value=${value} onChange=${(event) => onValue(event.currentTarget.value)}>
+        ${options.map((each) => [each].flat()).map(([option, words]) => html`<option value=${option} selected=${option === value}>${words ?? option}</option>`)}
+      </select>`}
+  />`;
 
 export const Check = ({ label, checked, onValue, ...rest }) =>
   html`<label class="check">
@@ -152,15 +198,23 @@ export function Dialog({ title, onClose, children }) {
 export function Confirm({ label, title, children, verb, onYes, kind = "quiet danger", describe }) {
   const [open, setOpen] = useState(false);
   const close = () => setOpen(false);
-  return html`<${Button} kind=${kind} aria-label=${describe} onClick=${() => setOpen(true)}>${label}<//>
-    ${open &&
-    html`<${Dialog} title=${title} onClose=${close}>
-      <p>${children}</p>
-      <div class="row end">
-        <${Button} kind="quiet" onClick=${close}>Keep it<//>
-        <${Button} kind="danger" onClick=${() => { close(); onYes(); }}>${verb}<//>
-      </div>
-    <//>`}`; // prettier-ignore
+  return html`<${Button} kind=${kind} aria-label=${describe} onClick=${() => setOpen(true)}>${label}<//> ${
+      open &&
+      html`<${Dialog} title=${title} onClose=${close}>
+        <p>${children}</p>
+        <div class="row end">
+          <${Button} kind="quiet" onClick=${close}>Keep it<//>
+          <${Button}
+            kind="danger"
+            onClick=${() => {
+              close();
+              onYes();
+            }}
+            >${verb}<//
+          >
+        </div>
+      <//>`
+    }`;
 }
 
 const toasts = new EventTarget();

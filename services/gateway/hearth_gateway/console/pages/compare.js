@@ -22,10 +22,12 @@ async function load(ids, signal) {
 export function Compare({ ids }) {
   const runs = useLoaded((signal) => load(ids, signal), [ids.join()], 5);
   return html`<p><a href="#/finetune">← All trainings</a></p>
-    <${Waiting} of=${runs}>${(all) => html`
-      <${Card} title="Loss"><${Chart} label="Loss of each" lines=${curves(all, "loss", false)} /><//>
-      ${all.some((run) => lineOf(run.points, "eval_loss").length) && html`<${Card} title="Validation loss"><${Chart} label="Validation loss of each" lines=${curves(all, "eval_loss", true)} /><//>`}
-      <${Card} title="Where they differ"><${Differences} runs=${all} /><//>`}<//>`; // prettier-ignore
+    <${Waiting} of=${runs}
+      >${(all) =>
+        html` <${Card} title="Loss"><${Chart} label="Loss of each" lines=${curves(all, "loss", false)} /><//>
+          ${all.some((run) => lineOf(run.points, "eval_loss").length) && html`<${Card} title="Validation loss"><${Chart} label="Validation loss of each" lines=${curves(all, "eval_loss", true)} /><//>`}
+          <${Card} title="Where they differ"><${Differences} runs=${all} /><//>`}<//
+    >`;
 }
 
 const curves = (runs, quantity, dashed) =>
@@ -42,8 +44,13 @@ function Differences({ runs }) {
     ["Base", (run) => run.model_id],
     ["Dataset", (run) => html`<a href="#/datasets/${run.dataset_id}">${run.dataset_id.slice(0, 8)}</a>`],
   ];
-  const settings = Object.keys(runs[0]?.hyperparameters ?? {}).filter((name) => new Set(runs.map((run) => String(run.hyperparameters[name]))).size > 1);
-  const rows = [...facts, ...settings.map((name) => [labelOf(name), (run) => String(run.hyperparameters[name] ?? "–")])];
+  const settings = Object.keys(runs[0]?.hyperparameters ?? {}).filter(
+    (name) => new Set(runs.map((run) => String(run.hyperparameters[name]))).size > 1,
+  );
+  const rows = [
+    ...facts,
+    ...settings.map((name) => [labelOf(name), (run) => String(run.hyperparameters[name] ?? "–")]),
+  ];
   const columns = [
     { name: "What", kind: "first", cell: ([name]) => name },
     ...runs.map((run) => ({ name: run.name, cell: ([, of]) => of(run) })),

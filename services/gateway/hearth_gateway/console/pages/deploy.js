@@ -13,12 +13,25 @@ export function Deploy({ route }) {
   const models = useLoaded((signal) => get("models/", signal), []);
   const trainable = useLoaded((signal) => get("finetune/models/", signal), []);
   return html`<div class="grid">
-    <${Waiting} of=${deployments}>${(all) => all.map((each) => html`<${Deployment} key=${each.name} of=${each} onChange=${deployments.reload} />`)}<//>
+    <${Waiting} of=${deployments}
+      >${(all) => all.map((each) => html`<${Deployment} key=${each.name} of=${each} onChange=${deployments.reload} />`)}<//
+    >
     <${Card} title="Deploy a model" kind="wide">
-      <${Waiting} of=${models}>${(all) => html`<${Waiting} of=${trainable}>${(generating) => html`
-        <${Form} all=${all} generating=${generating} wanted=${route.query} now=${deployments.data ?? []} onDone=${deployments.reload} />`}<//>`}<//>
+      <${Waiting} of=${models}
+        >${(all) =>
+          html`<${Waiting} of=${trainable}
+            >${(generating) =>
+              html` <${Form}
+                all=${all}
+                generating=${generating}
+                wanted=${route.query}
+                now=${deployments.data ?? []}
+                onDone=${deployments.reload}
+              />`}<//
+          >`}<//
+      >
     <//>
-  </div>`; // prettier-ignore
+  </div>`;
 }
 
 function Deployment({ of: { name, served_name, status }, onChange }) {
@@ -27,11 +40,24 @@ function Deployment({ of: { name, served_name, status }, onChange }) {
     toast(`${ROLES[name]}: being undeployed`);
     onChange();
   });
-  const undeploy = status && html`<${Confirm} label="Undeploy" describe=${`Undeploy ${ROLES[name]}`} title="Undeploy ${status.model_id}?" verb="Undeploy it" onYes=${stop.run}>
-    Requests to <code>${served_name}</code> are answered with an error from then on. Model and adapters stay in the store.
-  <//>`; // prettier-ignore
+  const undeploy =
+    status &&
+    html`<${Confirm}
+      label="Undeploy"
+      describe=${`Undeploy ${ROLES[name]}`}
+      title="Undeploy ${status.model_id}?"
+      verb="Undeploy it"
+      onYes=${stop.run}
+    >
+      Requests to <code>${served_name}</code> are answered with an error from then on. Model and adapters stay in the
+      store.
+    <//>`;
   if (!status) {
-    return html`<${Card} title=${ROLES[name] ?? name}><${Empty} title="Nothing is deployed">Choose a model below; clients will call it <code>${served_name}</code>.<//><//>`;
+    return html`<${Card} title=${ROLES[name] ?? name}
+      ><${Empty} title="Nothing is deployed"
+        >Choose a model below; clients will call it <code>${served_name}</code>.<//
+      ><//
+    >`;
   }
   const loading = status.state === "LOADING";
   const instead = status.serving && (loading || status.state === "FAILED") ? status.serving.model_id : null;
@@ -39,14 +65,23 @@ function Deployment({ of: { name, served_name, status }, onChange }) {
     <p class="name">${status.model_id}</p>
     ${status.detail && html`<p class=${status.state === "FAILED" ? "wrong" : "soft"}>${status.detail}</p>`}
     ${loading && html`<${Progress} value=${status.job.progress} label="Loading" />`}
-    <${Facts} of=${[
-      ["Called", html`<code>${served_name}</code>`],
-      ["Adapters", status.adapter_ids.length ? html`<ul class="plain">${status.adapter_ids.map((id) => html`<li><code>${id}</code></li>`)}</ul>` : null],
-      ["Answers meanwhile", instead],
-      ["Job", html`<a href="#/jobs/${status.job.id}">log and state</a>`],
-    ]} />
+    <${Facts}
+      of=${[
+        ["Called", html`<code>${served_name}</code>`],
+        [
+          "Adapters",
+          status.adapter_ids.length
+            ? html`<ul class="plain">
+                ${status.adapter_ids.map((id) => html`<li><code>${id}</code></li>`)}
+              </ul>`
+            : null,
+        ],
+        ["Answers meanwhile", instead],
+        ["Job", html`<a href="#/jobs/${status.job.id}">log and state</a>`],
+      ]}
+    />
     <${Problem} error=${stop.error} />
-  <//>`; // prettier-ignore
+  <//>`;
 }
 
 function Form({ all, generating, wanted, now, onDone }) {
@@ -56,9 +91,12 @@ function Form({ all, generating, wanted, now, onDone }) {
   const fit = role === "default" ? chat : bases.map((each) => each.model_id).filter((id) => !chat.includes(id));
   const [chosen, setChosen] = useState(wanted.model ?? "");
   const deployed = now.find((each) => each.name === role)?.status;
-  const model = fit.includes(chosen) ? chosen : fit.includes(deployed?.model_id) ? deployed.model_id : fit[0] ?? "";
+  const model = fit.includes(chosen) ? chosen : fit.includes(deployed?.model_id) ? deployed.model_id : (fit[0] ?? "");
   const [ticked, setTicked] = useState(null); // null: as deployed, and the adapter that the address names
-  const usual = [...(deployed?.model_id === model ? deployed.adapter_ids : []), ...(wanted.adapter ? [wanted.adapter] : [])];
+  const usual = [
+    ...(deployed?.model_id === model ? deployed.adapter_ids : []),
+    ...(wanted.adapter ? [wanted.adapter] : []),
+  ];
   const adapters = all.filter((each) => each.adapter && each.base_model_id === model).map((each) => each.model_id);
   const with_ = adapters.filter((id) => (ticked ?? usual).includes(id));
   const settings = useLoaded((signal) => readSettings("EngineSettings", signal), []);
@@ -67,34 +105,78 @@ function Form({ all, generating, wanted, now, onDone }) {
   const body = { model_id: model, adapter_ids: with_, ...(Object.keys(engine).length ? { engine } : {}) };
   const asked = useSettled({ role, body });
   const ask = ({ role: name, body: what }, dry, signal) =>
-    send(name === "default" ? "POST" : "PUT", `${name === "default" ? "deploy/" : `deployments/${name}/`}${dry ? "?dry_run=true" : ""}`, what, signal);
-  const report = useLoaded(async (signal) => (asked.body.model_id ? ask(asked, true, signal) : null), [JSON.stringify(asked)]);
+    send(
+      name === "default" ? "POST" : "PUT",
+      `${name === "default" ? "deploy/" : `deployments/${name}/`}${dry ? "?dry_run=true" : ""}`,
+      what,
+      signal,
+    );
+  const report = useLoaded(
+    async (signal) => (asked.body.model_id ? ask(asked, true, signal) : null),
+    [JSON.stringify(asked)],
+  );
   const begin = useAction(async () => {
     const job = await ask({ role, body }, false);
     toast(`${job.name} has begun`);
     onDone();
   });
-  const submit = (event) => { event.preventDefault(); begin.run(); }; // prettier-ignore
+  const submit = (event) => {
+    event.preventDefault();
+    begin.run();
+  };
   const same = deployed && deployed.model_id === model;
   const faults = faultsBySetting(report.error ?? begin.error);
   return html`<form onSubmit=${submit}>
     <div class="columns">
-      <${Select} label="For" value=${role} onValue=${(value) => { setRole(value); setTicked(null); }} options=${Object.entries(ROLES)} />
-      ${model && html`<${Select} label="Base model" value=${model} onValue=${(value) => { setChosen(value); setTicked(null); }} options=${fit} />`}
+      <${Select}
+        label="For"
+        value=${role}
+        onValue=${(value) => {
+          setRole(value);
+          setTicked(null);
+        }}
+        options=${Object.entries(ROLES)}
+      />
+      ${
+        model &&
+        html`<${Select}
+          label="Base model"
+          value=${model}
+          onValue=${(value) => {
+            setChosen(value);
+            setTicked(null);
+          }}
+          options=${fit}
+        />`
+      }
     </div>
     ${!model && html`<${Empty} title="No model for this yet"><a href="#/models">Add one</a> first.<//>`}
-    ${role === "default" && model && html`<fieldset><legend>Adapters</legend>
-      ${adapters.length === 0 && html`<p class="hint">None of this base yet; <a href="#/finetune/new?model=${model}">fine-tune one</a>.</p>`}
-      ${adapters.map((id) => html`<${Check} key=${id} label=${id} checked=${with_.includes(id)} onValue=${(is) => setTicked(is ? [...with_, id] : with_.filter((each) => each !== id))} />`)}
-    </fieldset>`}
-    ${role === "default" && model && html`<details><summary>Engine settings</summary>
-      <div class="columns">${(settings.data ?? []).map((each) => html`<${SettingField} key=${each.name} of=${each} value=${typed[each.name] ?? ""} error=${faults[each.name]} onValue=${(value) => setTyped({ ...typed, [each.name]: value })} />`)}</div>
-    </details>`}
+    ${
+      role === "default" &&
+      model &&
+      html`<fieldset>
+        <legend>Adapters</legend>
+        ${adapters.length === 0 && html`<p class="hint">None of this base yet; <a href="#/finetune/new?model=${model}">fine-tune one</a>.</p>`}
+        ${adapters.map((id) => html`<${Check} key=${id} label=${id} checked=${with_.includes(id)} onValue=${(is) => setTicked(is ? [...with_, id] : with_.filter((each) => each !== id))} />`)}
+      </fieldset>`
+    }
+    ${
+      role === "default" &&
+      model &&
+      html`<details>
+        <summary>Engine settings</summary>
+        <div class="columns">
+          ${(settings.data ?? []).map((each) => html`<${SettingField} key=${each.name} of=${each} value=${typed[each.name] ?? ""} error=${faults[each.name]} onValue=${(value) => setTyped({ ...typed, [each.name]: value })} />`)}
+        </div>
+      </details>`
+    }
     ${model && html`<${Fit} of=${report.error ? null : report.data} />`}
     <${Problem} error=${begin.error ?? report.error} />
     <div class="row wrap">
-      <${Button} kind="main" type="submit" busy=${begin.busy} disabled=${!model}>${same ? "Change the adapters" : deployed ? "Swap" : "Deploy"}<//>
+      <${Button} kind="main" type="submit" busy=${begin.busy} disabled=${!model}
+        >${same ? "Change the adapters" : deployed ? "Swap" : "Deploy"}<//
+      >
       ${deployed && model && html`<span class="soft">${same ? "No request fails meanwhile." : `${deployed.model_id} goes on answering until it is ready.`}</span>`}
     </div>
-  </form>`; // prettier-ignore
+  </form>`;
 }

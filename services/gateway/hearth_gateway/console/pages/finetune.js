@@ -21,20 +21,63 @@ function List() {
   const [ticked, setTicked] = useState(/** @type {string[]} */ ([]));
   const tick = (id, is) => setTicked(is ? [...ticked, id] : ticked.filter((each) => each !== id));
   const columns = [
-    { name: "Compare", cell: (run) => html`<input type="checkbox" aria-label=${`Compare ${run.name}`} checked=${ticked.includes(run.id)} onChange=${(event) => tick(run.id, event.currentTarget.checked)} />` },
-    { name: "Training", kind: "first", cell: (run) => html`<a class="name" href="#/finetune/${run.id}">${run.name}</a><div class="soft">${run.model_id}</div>` },
-    { name: "State", cell: (run) => html`<${Badge} state=${run.job.status} />${run.position && html` <span class="soft">${run.position}. in line</span>`}` },
-    { name: "Progress", cell: (run) => isOver(run.job) ? "" : html`<${Progress} value=${run.job.progress} label=${`Progress of ${run.name}`} /><span class="soft">${run.job.stage}</span>` },
+    {
+      name: "Compare",
+      cell: (run) =>
+        html`<input
+          type="checkbox"
+          aria-label=${`Compare ${run.name}`}
+          checked=${ticked.includes(run.id)}
+          onChange=${(event) => tick(run.id, event.currentTarget.checked)}
+        />`,
+    },
+    {
+      name: "Training",
+      kind: "first",
+      cell: (run) =>
+        html`<a class="name" href="#/finetune/${run.id}">${run.name}</a>
+          <div class="soft">${run.model_id}</div>`,
+    },
+    {
+      name: "State",
+      cell: (run) =>
+        html`<${Badge}
+            state=${run.job.status}
+          />${run.position && html` <span class="soft">${run.position}. in line</span>`}`,
+    },
+    {
+      name: "Progress",
+      cell: (run) =>
+        isOver(run.job)
+          ? ""
+          : html`<${Progress} value=${run.job.progress} label=${`Progress of ${run.name}`} /><span class="soft"
+                >${run.job.stage}</span
+              >`,
+    },
     { name: "Left", cell: (run) => (run.job.eta_seconds ? duration(run.job.eta_seconds) : "") },
-    { name: "Loss", kind: "number", cell: (run) => (run.result ? figure(run.result.eval_loss ?? run.result.train_loss) : "") },
+    {
+      name: "Loss",
+      kind: "number",
+      cell: (run) => (run.result ? figure(run.result.eval_loss ?? run.result.train_loss) : ""),
+    },
     { name: "Begun", kind: "time", cell: (run) => ago(run.created_at) },
-  ]; // prettier-ignore
-  const actions = html`
-    <${Button} disabled=${ticked.length < 2} onClick=${() => go(`finetune/compare?ids=${ticked.join(",")}`)}>Compare<//>
+  ];
+  const actions = html` <${Button}
+      disabled=${ticked.length < 2}
+      onClick=${() => go(`finetune/compare?ids=${ticked.join(",")}`)}
+      >Compare<//
+    >
     <a class="button main" href="#/finetune/new">New fine-tune</a>`;
   return html`<${Card} title="Trainings" actions=${actions}>
-    <${Waiting} of=${runs}>${(all) => all.length === 0
-      ? html`<${Empty} title="Nothing trained yet">Take a <a href="#/models">base model</a> and a <a href="#/datasets">dataset</a>, and begin a <a href="#/finetune/new">fine-tune</a>: what it learns becomes an adapter that is deployed beside its base.<//>`
-      : html`<${Table} label="Trainings" columns=${columns} rows=${all} id=${(run) => run.id} />`}<//>
-  <//>`; // prettier-ignore
+    <${Waiting} of=${runs}
+      >${(all) =>
+        all.length === 0
+          ? html`<${Empty} title="Nothing trained yet"
+              >Take a <a href="#/models">base model</a> and a <a href="#/datasets">dataset</a>, and begin a${" "}
+              <a href="#/finetune/new">fine-tune</a>: what it learns becomes an adapter that is deployed beside its
+              base.<//
+            >`
+          : html`<${Table} label="Trainings" columns=${columns} rows=${all} id=${(run) => run.id} />`}<//
+    >
+  <//>`;
 }

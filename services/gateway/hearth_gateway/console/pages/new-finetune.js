@@ -14,11 +14,25 @@ export function NewFinetune({ wanted }) {
   const datasets = useLoaded((signal) => get("datasets/", signal), []);
   const settings = useLoaded((signal) => readSettings("Hyperparameters", signal), []);
   return html`<p><a href="#/finetune">← All trainings</a></p>
-    <${Waiting} of=${models}>${(bases) => html`<${Waiting} of=${datasets}>${(sets) => html`<${Waiting} of=${settings}>${(all) => {
-      if (!bases.length) return html`<${Card} title="New fine-tune"><${Empty} title="No base model yet"><a href="#/models">Add one</a>, then come back.<//><//>`;
-      if (!sets.length) return html`<${Card} title="New fine-tune"><${Empty} title="No dataset yet"><a href="#/datasets">Upload one</a>, then come back.<//><//>`;
-      return html`<${Form} bases=${bases} sets=${sets} settings=${all} wanted=${wanted} />`;
-    }}<//>`}<//>`}<//>`; // prettier-ignore
+    <${Waiting} of=${models}
+      >${(bases) =>
+        html`<${Waiting} of=${datasets}
+          >${(sets) =>
+            html`<${Waiting} of=${settings}
+              >${(all) => {
+                if (!bases.length)
+                  return html`<${Card} title="New fine-tune"
+                    ><${Empty} title="No base model yet"><a href="#/models">Add one</a>, then come back.<//><//
+                  >`;
+                if (!sets.length)
+                  return html`<${Card} title="New fine-tune"
+                    ><${Empty} title="No dataset yet"><a href="#/datasets">Upload one</a>, then come back.<//><//
+                  >`;
+                return html`<${Form} bases=${bases} sets=${sets} settings=${all} wanted=${wanted} />`;
+              }}<//
+            >`}<//
+        >`}<//
+    >`;
 }
 
 function Form({ bases, sets, settings, wanted }) {
@@ -28,48 +42,90 @@ function Form({ bases, sets, settings, wanted }) {
   const [data, setData] = useState(() => known(sets, wanted.dataset, "id"));
   const [typed, setTyped] = useState({});
   const [deploy, setDeploy] = useState(false);
-  const body = { name: name.trim() || "training", model_id: model, dataset_id: data, hyperparameters: valuesOf(settings, typed), deploy };
+  const body = {
+    name: name.trim() || "training",
+    model_id: model,
+    dataset_id: data,
+    hyperparameters: valuesOf(settings, typed),
+    deploy,
+  };
   const asked = useSettled(body);
-  const plan = useLoaded(async (signal) => {
-    const planned = await send("POST", "finetune/plan/", asked, signal);
-    return { planned, fit: await send("POST", "finetune/?dry_run=true", asked, signal) };
-  }, [JSON.stringify({ ...asked, name: "" })]);
+  const plan = useLoaded(
+    async (signal) => {
+      const planned = await send("POST", "finetune/plan/", asked, signal);
+      return { planned, fit: await send("POST", "finetune/?dry_run=true", asked, signal) };
+    },
+    [JSON.stringify({ ...asked, name: "" })],
+  );
   const begin = useAction(async () => {
     await send("POST", "finetune/", body);
     const [newest] = await get("finetune/");
     toast(`${name} has begun`);
     go(`finetune/${newest.id}`);
   });
-  const submit = (event) => { event.preventDefault(); begin.run(); }; // prettier-ignore
+  const submit = (event) => {
+    event.preventDefault();
+    begin.run();
+  };
   const faults = faultsBySetting(plan.error ?? begin.error);
   const planned = plan.error ? null : plan.data?.planned;
-  const field = (each) => html`<${SettingField} key=${each.name} of=${each} value=${typed[each.name] ?? ""} error=${faults[each.name]}
-    usual=${planned && (typed[each.name] ?? "") === "" ? shown(planned.hyperparameters[each.name]) : shown(each.default)}
-    onValue=${(value) => setTyped({ ...typed, [each.name]: value })} />`; // prettier-ignore
+  const field = (each) =>
+    html`<${SettingField}
+      key=${each.name}
+      of=${each}
+      value=${typed[each.name] ?? ""}
+      error=${faults[each.name]}
+      usual=${planned && (typed[each.name] ?? "") === "" ? shown(planned.hyperparameters[each.name]) : shown(each.default)}
+      onValue=${(value) => setTyped({ ...typed, [each.name]: value })}
+    />`;
   const first = FIRST.map((each) => settings.find((setting) => setting.name === each)).filter(Boolean);
   return html`<form onSubmit=${submit} class="with-side">
     <div>
       <${Card} title="What is taught">
-        <${Input} label="Name" required maxlength="200" value=${name} onValue=${setName} hint="The adapter is called after it." />
+        <${Input}
+          label="Name"
+          required
+          maxlength="200"
+          value=${name}
+          onValue=${setName}
+          hint="The adapter is called after it."
+        />
         <div class="columns">
-          <${Select} label="Base model" value=${model} onValue=${setModel} options=${bases.map((each) => each.model_id)} />
-          <${Select} label="Dataset" value=${data} onValue=${setData} options=${sets.map((each) => [each.id, `${each.name} (${count(each.rows, "row")})`])} />
+          <${Select}
+            label="Base model"
+            value=${model}
+            onValue=${setModel}
+            options=${bases.map((each) => each.model_id)}
+          />
+          <${Select}
+            label="Dataset"
+            value=${data}
+            onValue=${setData}
+            options=${sets.map((each) => [each.id, `${each.name} (${count(each.rows, "row")})`])}
+          />
         </div>
       <//>
       <${Card} title="How">
         <p class="soft">What is left empty is chosen for this model and data, and shown in grey.</p>
         <div class="columns">${first.map(field)}</div>
-        <details><summary>All settings</summary><div class="columns">${settings.filter((each) => !FIRST.includes(each.name)).map(field)}</div></details>
+        <details>
+          <summary>All settings</summary>
+          <div class="columns">${settings.filter((each) => !FIRST.includes(each.name)).map(field)}</div>
+        </details>
       <//>
     </div>
     <${Card} title="What it takes">
       ${planned && html`<p>${number(planned.steps)} steps over ${number(planned.rows)} rows.</p>`}
       <${Fit} of=${plan.error ? null : plan.data?.fit} />
-      <${Check} label="Deploy it when it is trained, if its base is the one deployed then" checked=${deploy} onValue=${setDeploy} />
+      <${Check}
+        label="Deploy it when it is trained, if its base is the one deployed then"
+        checked=${deploy}
+        onValue=${setDeploy}
+      />
       <${Problem} error=${begin.error ?? plan.error} />
       <${Button} kind="main" type="submit" busy=${begin.busy}>Begin<//>
     <//>
-  </form>`; // prettier-ignore
+  </form>`;
 }
 
 const shown = (value) => (Array.isArray(value) ? value.join(", ") : value);
