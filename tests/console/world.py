@@ -1,7 +1,6 @@
 """What the API says in tests of how pages look: fixed records, of the contracts' own classes so that they do not drift.
 
-They stand in for the services because a picture needs the same data each time; that the console works with the real
-ones is tested in tests/e2e/test_console.py.
+They stand in for the services because a picture needs the same data each time.
 """
 
 import json
