@@ -1,4 +1,7 @@
-"""The commands of a platform of processes on loopback: up, down, status, logs, backup, restore, keys."""
+"""The commands of a platform of processes on loopback: up, down, status, logs, backup, restore, keys.
+
+What brings the clients of every store is imported where a command needs it: the others answer a second sooner.
+"""
 
 import os
 import signal
@@ -7,17 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from hearth_local import keys
-from hearth_local.backup import backup, restore
 from hearth_local.config import CannotStart
-from hearth_local.platform import Platform, ProgramStatus
 from hearth_local.text import mib, span
+
+if TYPE_CHECKING:
+    from hearth_local.platform import Platform, ProgramStatus
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 app.add_typer(keys.app, name="keys")
@@ -47,7 +51,9 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _platform() -> Platform:
+def _platform() -> "Platform":
+    from hearth_local.platform import Platform
+
     try:
         return Platform.from_environment()
     except CannotStart as reason:
@@ -75,7 +81,7 @@ def status() -> None:
         raise typer.Exit(1)
 
 
-def program_table(programs: list[ProgramStatus]) -> Table:
+def program_table(programs: "list[ProgramStatus]") -> Table:
     """The programs, a row each."""
     table = Table("program", "state", "ready", "pid", "port", "up for", "memory")
     for program in programs:
@@ -116,6 +122,8 @@ def backup_command(
     no_models: Annotated[bool, typer.Option("--no-models", help="leave base models out")] = False,
 ) -> None:
     """Save all data: jobs, keys, deployments, datasets, adapters and base models."""
+    from hearth_local.backup import backup
+
     with _refused():
         raise typer.Exit(backup(_platform(), file, console, models=not no_models))
 
@@ -123,6 +131,8 @@ def backup_command(
 @app.command(name="restore")
 def restore_command(file: Annotated[Path, typer.Argument(help="a backup")]) -> None:
     """Put a backup into a new, empty HEARTH_HOME; `up` then starts it."""
+    from hearth_local.backup import restore
+
     with _refused():
         raise typer.Exit(restore(_platform(), file, console))
 

@@ -6,6 +6,7 @@ import platform as machine
 import re
 import secrets
 import socket
+import ssl
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -99,6 +100,16 @@ class Config:
     def log_of(self, program: str) -> Path:
         """A program's log."""
         return self.logs / f"{program}.log"
+
+
+def gateway_tls(config: Config) -> ssl.SSLContext | bool:
+    """How to check the gateway's certificate from this machine: httpx's `verify`."""
+    if config.tls_cert is None:
+        return True
+    tls = ssl.create_default_context(cafile=config.tls_cert)
+    tls.check_hostname = False  # it is for the public name, and we ask by address
+    tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # this very certificate, whoever signed it
+    return tls
 
 
 def _port(name: str, default: int) -> int:

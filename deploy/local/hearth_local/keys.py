@@ -6,24 +6,29 @@ So the first key can be made before anybody else can reach the gateway, and when
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from hearth_access.key_store import KeyStore
 from hearth_contracts.errors import HearthError
-from hearth_jobs.config import RedisSettings
-from hearth_jobs.connection import connect
 from pydantic import ValidationError
-from redis.exceptions import RedisError
 
 from hearth_local.config import CannotStart, Config, load_secrets
 from hearth_local.key_commands import console, errors, key_commands
-from hearth_local.programs import Context
+
+if TYPE_CHECKING:
+    from hearth_access.key_store import KeyStore
 
 
 @contextmanager
-def _store() -> Iterator[KeyStore]:
+def _store() -> "Iterator[KeyStore]":
     """The keys in Redis; what can go wrong is one line and exit code 1."""
+    from hearth_access.key_store import KeyStore
+    from hearth_jobs.config import RedisSettings
+    from hearth_jobs.connection import connect
+    from redis.exceptions import RedisError
+
+    from hearth_local.programs import Context
+
     try:
         if os.environ.get("HEARTH_REDIS_URL"):
             yield KeyStore(connect(RedisSettings()))

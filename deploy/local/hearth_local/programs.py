@@ -1,7 +1,6 @@
 """The programs of a platform, in the order they start: how each is run, and when it is ready."""
 
 import json
-import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq import Worker
 
-from hearth_local.config import Config, Secrets, valkey_binary, write_private
+from hearth_local.config import Config, Secrets, gateway_tls, valkey_binary, write_private
 from hearth_local.paths import env_python, light_binary
 
 
@@ -59,16 +58,6 @@ def _answers(port: str) -> Callable[[Context], bool]:
         return httpx.get(url, timeout=3, trust_env=False).status_code == 200
 
     return check
-
-
-def gateway_tls(config: Config) -> ssl.SSLContext | bool:
-    """How to check the gateway's certificate from this machine: httpx's `verify`."""
-    if config.tls_cert is None:
-        return True
-    tls = ssl.create_default_context(cafile=config.tls_cert)
-    tls.check_hostname = False  # it is for the public name, and we ask by address
-    tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # this very certificate, whoever signed it
-    return tls
 
 
 def _gateway_answers(context: Context) -> bool:

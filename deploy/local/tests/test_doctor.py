@@ -12,7 +12,7 @@ from hearth_jobs.guard import descendants
 from hearth_local import supervisor
 from hearth_local.config import Config, Ports
 from hearth_local.doctor import examine
-from hearth_local.doctor.findings import Finding, Verdict
+from hearth_local.findings import Finding, Verdict
 from hearth_local.platform import Platform
 from hearth_local.programs import PROGRAMS, Program
 

@@ -10,8 +10,7 @@ from typing import Annotated, Any
 import typer
 from hearth_client import Hearth
 from hearth_contracts.jobs import Job
-from hearth_local.config import CannotStart, Config
-from hearth_local.programs import gateway_tls
+from hearth_local.config import CannotStart, Config, gateway_tls
 from hearth_local.text import span
 from pydantic_core import to_json
 from rich.console import Console

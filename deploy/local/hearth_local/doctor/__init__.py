@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
-from hearth_local.doctor.findings import Finding, fault
 from hearth_local.doctor.machine import disk, environments, gpu, memory, ports, python, secrets_file
 from hearth_local.doctor.programs import leftovers, programs, redis, s3, supervisor
+from hearth_local.findings import Finding, fault
 from hearth_local.platform import Platform
 
 Check = Callable[[Platform], Iterator[Finding]]

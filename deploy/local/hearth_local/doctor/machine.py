@@ -11,7 +11,7 @@ from hearth_fit.machine import disk_room, gpu_rooms, memory_room
 
 from hearth_local.checks import NEEDED_GIB, check_ports
 from hearth_local.config import CannotStart
-from hearth_local.doctor.findings import Finding, fault, ok, warning
+from hearth_local.findings import Finding, fault, ok, warning
 from hearth_local.paths import env_python, envs_folder
 from hearth_local.platform import Platform
 from hearth_local.text import gib

@@ -8,11 +8,11 @@ import httpx
 from hearth_jobs.guard import relatives
 from redis.exceptions import AuthenticationError, RedisError
 
-from hearth_local.config import load_secrets
-from hearth_local.doctor.findings import Finding, fault, ok, warning
+from hearth_local.config import gateway_tls, load_secrets
+from hearth_local.findings import Finding, fault, ok, warning
 from hearth_local.platform import Platform
 from hearth_local.processes import last_lines
-from hearth_local.programs import Context, gateway_tls, s3_client
+from hearth_local.programs import Context, s3_client
 from hearth_local.text import span
 
 SKEW_SECONDS = 1.0

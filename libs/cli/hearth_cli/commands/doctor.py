@@ -2,25 +2,27 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from hearth_local.bundle import write_bundle
 from hearth_local.config import CannotStart
-from hearth_local.doctor import examine
-from hearth_local.doctor.findings import Finding, Verdict
-from hearth_local.platform import Platform
+from hearth_local.findings import Finding, Verdict
 from rich.markup import escape
 from rich.table import Table
 
 from hearth_cli.console import Json, console, say, show
 from hearth_cli.exits import ExitCode
 
+if TYPE_CHECKING:
+    from hearth_local.platform import Platform
+
 COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "red"}
 
 
 def doctor(as_json: Json = False) -> None:
     """Find what is wrong with this machine and its platform, and how to mend it; exit code 1 on a fault."""
+    from hearth_local.doctor import examine
+
     findings = examine(this_platform())
     show(findings, as_json, lambda: _table(findings))
     faults = sum(finding.verdict is Verdict.FAULT for finding in findings)
@@ -34,13 +36,17 @@ def support_bundle(
     file: Annotated[Path | None, typer.Argument(help="where to; hearth-support-<time>.tar.gz here without it")] = None,
 ) -> None:
     """Gather versions, settings, health, jobs and the ends of logs in a file, without secrets, prompts or rows."""
+    from hearth_local.bundle import write_bundle
+
     target = file or Path(f"hearth-support-{datetime.now():%Y%m%d-%H%M%S}.tar.gz")
     names = write_bundle(this_platform(), target)
     say(f"{target} has {len(names)} parts; look through it before you send it: tar xzf {target}")
 
 
-def this_platform() -> Platform:
+def this_platform() -> "Platform":
     """The platform of this machine. Raises typer.BadParameter for settings that cannot be."""
+    from hearth_local.platform import Platform
+
     try:
         return Platform.from_environment()
     except CannotStart as reason:

@@ -3,13 +3,13 @@
 import os
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import typer
 from hearth_client import Hearth, HearthClientError, NotReached
 from hearth_contracts.deploy import NamedDeployment
 from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_local.commands import program_table
-from hearth_local.platform import ProgramStatus
 from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
@@ -19,6 +19,9 @@ from hearth_cli.commands.doctor import this_platform
 from hearth_cli.console import Json, Watch, console, hearth, job_table, print_json
 from hearth_cli.exits import ExitCode
 
+if TYPE_CHECKING:
+    from hearth_local.platform import ProgramStatus
+
 WATCH_SECONDS = 2.0
 AT_WORK = [kind for kind in JobKind if kind is not JobKind.DEPLOY]
 
@@ -27,7 +30,7 @@ AT_WORK = [kind for kind in JobKind if kind is not JobKind.DEPLOY]
 class Overview:
     """What there is to see."""
 
-    programs: list[ProgramStatus]  # of this machine's platform; empty for one elsewhere
+    programs: "list[ProgramStatus]"  # of this machine's platform; empty for one elsewhere
     deployments: list[NamedDeployment]
     jobs: list[Job]  # that wait or run; deployments are jobs too, and left out
     untold: str = ""  # why the API told nothing, where the programs at least can be seen
