@@ -97,7 +97,7 @@ def estimate(services: Services, request: FinetuneRequest) -> FitReport:
     return _takes(services, plan(services, request))
 
 
-def _takes(services: Services, planned: FinetunePlan) -> FitReport:
+def _takes(services: Services, planned: FinetunePlan | Finetune) -> FitReport:
     settings = planned.hyperparameters
     rows = min(8, settings.batch_size)  # the trainer's most at once, unless the batch is split otherwise
     if settings.gradient_accumulation_steps is not None:
@@ -145,7 +145,9 @@ def begin(services: Services, request: FinetuneRequest, remember: Recorder = no_
 
 
 def resume(services: Services, finetune_id: str, remember: Recorder = no_record) -> Job:
-    """Queue a job that goes on from the last checkpoint. Raises NotFound, and Conflict for what has not ended early.
+    """Queue a job that goes on from the last checkpoint.
+
+    Raises NotFound, also when its base or dataset is gone; Conflict for what has not ended early or has no room now.
 
     Of two requests at once one is refused.
     """
@@ -157,6 +159,7 @@ def resume(services: Services, finetune_id: str, remember: Recorder = no_record)
             raise Conflict(
                 f"fine-tune {record.id} is {before.status}; only one that was KILLED or has FAILED can be resumed"
             )
+        require_room(services, f"training on {record.model_id}", _takes(services, record))
         job = _queue(services, pipe, record.model_id, record.dataset_id, record.id)
         jobs = (*record.previous_job_ids, record.job_id)
         services.finetunes.put(pipe, record.model_copy(update={"job_id": job.id, "previous_job_ids": jobs}))

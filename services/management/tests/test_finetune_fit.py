@@ -38,3 +38,25 @@ def test_a_fine_tune_that_does_not_fit_is_refused_and_a_dry_run_tells_its_number
     services.jobs.claim(first["id"], "worker")
     monkeypatch.setattr(machine, "look", lambda: Machine(Room(8 * GIB, GIB // 2)))
     answered(client.post("/v1/finetune", json=body))  # the other one's memory is free when this one begins
+
+
+def test_resuming_asks_again_whether_it_fits(
+    client: TestClient,
+    services: Services,
+    put_model: Callable[..., None],
+    put_dataset: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put_model(BASE, shapes=BASE_SHAPES, **SMALL)
+    put_dataset(dataset_id := new_id())
+    monkeypatch.setattr(machine, "look", lambda: Machine(Room(8 * GIB, 4 * GIB)))
+    answered(client.post("/v1/finetune", json={"name": "t", "model_id": BASE, "dataset_id": dataset_id}))
+    answered(client.post("/v1/finetune/interrupt"))
+    finetune_id = answered(client.get("/v1/finetune/status"))["id"]
+
+    monkeypatch.setattr(machine, "look", lambda: Machine(Room(8 * GIB, GIB // 2)))
+    resume = f"/v1/finetune/{finetune_id}/resume"
+    refused(client.post(resume), 409, "training on acme/llm does not fit", "0.5 GiB of 8.0 GiB")
+    assert len(services.jobs.all()) == 1
+    monkeypatch.setattr(machine, "look", lambda: Machine(Room(8 * GIB, 4 * GIB)))
+    assert answered(client.post(resume))["status"] == "CREATED"
