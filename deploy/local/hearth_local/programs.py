@@ -45,6 +45,7 @@ class Program:
     needs: tuple[str, ...] = ()  # other environments
     stop_seconds: int = 10  # between asking it to stop and killing it
     imports: bool = False  # it deploys the packaged embedding model from imports/
+    beats: bool = False  # it shows signs of life, and is started again when it shows none
     is_store: bool = False  # others write to it until they have stopped
 
 
@@ -148,13 +149,15 @@ PROGRAMS = (
     # Asked to stop, SeaweedFS waits 15 s for streams among its own parts. Everybody else has stopped by then, and it
     # keeps what it acknowledged when it is killed.
     Program("s3", _s3, _lists_buckets, port="s3", env=_S3_ENV, is_store=True, stop_seconds=2),
-    Program("management", _module("hearth_management"), _answers("management"), port="management", imports=True),
+    Program(
+        "management", _module("hearth_management"), _answers("management"), port="management", imports=True, beats=True
+    ),
     Program("downloads", _module("hearth_management.downloads"), _works("downloads"), stop_seconds=20),
-    Program("dataset", _module("hearth_dataset"), _answers("dataset"), port="dataset"),
+    Program("dataset", _module("hearth_dataset"), _answers("dataset"), port="dataset", beats=True),
     Program("training", _module("hearth_training"), _works("training"), needs=("training",), stop_seconds=90),
     # Two that take from one queue: a worker serves one deployment, and there may be embeddings and a reranker.
     _node("inference-embedding", "infinity"),
     _node("inference-rerank", "infinity"),
     _node("inference-llm", "vllm"),
-    Program("gateway", _module("hearth_gateway"), _gateway_answers, port="gateway"),
+    Program("gateway", _module("hearth_gateway"), _gateway_answers, port="gateway", beats=True),
 )

@@ -16,6 +16,8 @@ from hearth_local.config import CannotStart, Config, process_environment, write_
 from hearth_local.programs import Context, Program
 
 LOG_BYTES = 20 * 2**20
+HANG_SECONDS = 60
+"""A service that shows no sign of life for so long hangs: it is ended, and started again."""
 
 
 def socket_path(config: Config) -> str:
@@ -64,6 +66,7 @@ def configuration(context: Context, programs: Sequence[Program]) -> str:
     for program in programs:
         # With the pid file, or a guard that starts while supervisord is killed would take process 1 for its parent.
         options = [f"--grace={program.stop_seconds}", f"--parent={pid_path(config)}"]
+        options += [f"--pulse={HANG_SECONDS}"] if program.beats else []
         command = [sys.executable, "-m", "hearth_jobs.guard", *options, "--", *program.command(context)]
         env = ",".join(f'{name}="{_escaped(value)}"' for name, value in program.env.items())
         text += (

@@ -1,13 +1,15 @@
 """Run a command so that nothing it started outlives the one who wanted it.
 
-    python -m hearth_jobs.guard [--grace SECONDS] [--heartbeat SECONDS] [--parent PID|PIDFILE] -- COMMAND...
+    python -m hearth_jobs.guard [--grace SECONDS] [--heartbeat SECONDS] [--pulse SECONDS] [--parent PID|PIDFILE]
+        -- COMMAND...
 
 The guard leads a new session, asks the kernel for SIGTERM when its parent dies, adopts whatever below it loses its
 parent, and starts COMMAND. It ends all of that when it is told to (SIGTERM, SIGINT), when its parent is gone, when
-its standard input ends or stays silent for `heartbeat` seconds (a parent that hangs), and when COMMAND ends:
-SIGTERM to COMMAND, `grace` seconds for it to finish (three at most when its owner is dead or hangs: somebody else may
-soon begin the same work anew), then SIGKILL to every process left. It exits with COMMAND's code (128 + n for a signal
-n) only after the last process is gone.
+its standard input ends or stays silent for `heartbeat` seconds (a parent that hangs), when COMMAND shows no sign of
+life for `pulse` seconds after it once did (it hangs itself), and when COMMAND ends: SIGTERM to COMMAND, `grace` seconds
+for it to finish (three at most when it or its owner hangs or is dead: somebody else may soon begin the same work anew),
+then SIGKILL to every process left. It exits with COMMAND's code (128 + n for a signal n) only after the last process is
+gone.
 
 If the guard itself is killed -9, the kernel kills COMMAND; `end`, or the guard's own guard, kills the rest, which they
 know by a mark in the environment that everything below a guard inherits.
@@ -36,6 +38,8 @@ _POLL_SECONDS = 0.05
 
 DEFAULT_GRACE = 10.0
 ORPHAN_GRACE = 3.0
+PULSE = "HEARTH_PULSE"
+"""The variable that tells a command its guard's process id and a pipe to write to: a byte a second says it lives."""
 MARK = "HEARTH_GUARDS"
 """The variable that names all guards above a process and who started them, outermost first, with spaces between."""
 
@@ -177,12 +181,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.getppid() != me:
             os._exit(128 + signal.SIGKILL)
 
+    feels, beats = os.pipe()
+    os.set_blocking(beats, False)
+    environment = {**os.environ, PULSE: f"{me}:{beats}"} if options.pulse else None
     try:
-        child = subprocess.Popen(options.command, stdin=subprocess.DEVNULL, preexec_fn=die_with_me)
+        child = subprocess.Popen(
+            options.command,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_me,
+            env=environment,
+            pass_fds=[beats] if options.pulse else [],
+        )
     except OSError as failure:
         print(f"guard: {options.command[0]}: {failure.strerror}", file=sys.stderr)  # noqa: T201
         return 127
-    asked = _watch(child, told, wake_read, options.heartbeat)
+    os.close(beats)
+    asked = _watch(child, told, wake_read, options.heartbeat, feels, options.pulse)
     is_orphan = not asked or os.getppid() != parent
     _end_family(child, min(options.grace, ORPHAN_GRACE) if is_orphan else options.grace)
     code = child.returncode
@@ -201,21 +215,31 @@ def _parent(given: str | None) -> int:
     return os.getppid()
 
 
-def _watch(child: "subprocess.Popen[bytes]", told: list[int], wake: int, heartbeat: float | None) -> bool:
-    """Return when the command has ended or is to be ended: False when that is for want of a heartbeat."""
+def _watch(
+    child: "subprocess.Popen[bytes]", told: list[int], wake: int, heartbeat: float | None, feels: int, pulse: float
+) -> bool:
+    """Return when the command has ended or is to be ended: False when that is for want of a heartbeat or pulse."""
     heard = time.monotonic()
-    sources = [wake] if heartbeat is None else [wake, sys.stdin.fileno()]
+    still: float | None = None  # seconds without a pulse, once there was one
+    sources = [wake, *([] if heartbeat is None else [sys.stdin.fileno()]), *([feels] if pulse else [])]
     while True:
         _reap(child)
         if child.returncode is not None or told:
             return True
         left = None if heartbeat is None else heard + heartbeat - time.monotonic()
-        if left is not None and left <= 0:
+        if (left is not None and left <= 0) or (still is not None and still >= pulse):
             return False
-        ready, _, _ = select.select(sources, [], [], left)
+        patience = left if still is None else 1.0 if left is None else min(left, 1.0)
+        ready, _, _ = select.select(sources, [], [], patience)
+        if not ready and still is not None:
+            still += 1.0  # counted, not read off a clock: where this process, too, was frozen nothing is amiss
         for source in ready:
             data = os.read(source, 4096)
-            if source != wake:
+            if source == feels:
+                still = 0.0 if data else None
+                if not data:
+                    sources.remove(feels)  # closed: it will say no more
+            elif source != wake:
                 if not data:
                     return False
                 heard = time.monotonic()
@@ -256,6 +280,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="guard", description="run a command so that nothing of it outlives its owner")
     parser.add_argument("--grace", type=float, default=DEFAULT_GRACE, help="seconds between SIGTERM and SIGKILL")
     parser.add_argument("--heartbeat", type=float, help="end all when standard input is silent for so many seconds")
+    parser.add_argument("--pulse", type=float, default=0.0, help=f"end all when the command has shown signs of life by "
+                        f"{PULSE} and none for so many seconds")  # fmt: skip
     parser.add_argument("--parent", help="the process id of the one who starts it, or a file that holds it")
     parser.add_argument("--mark", help="names this guard; it is read from its command line and environment")
     parser.add_argument("command", nargs="+")

@@ -189,3 +189,31 @@ def test_a_silent_or_closed_heartbeat_ends_everything(family: list[str], tmp_pat
     process.wait(10)
     assert all_gone(found)
     process.stdin.close()
+
+
+PULSATING = """
+import os, signal, sys, time
+guard, _, pipe = os.environ["HEARTH_PULSE"].partition(":")
+assert guard == str(os.getppid())
+for _ in range(3):
+    os.write(int(pipe), b".")
+    time.sleep(0.5)
+print("said it lives", flush=True)
+"""
+
+
+def under_a_guard(code: str, pulse: float = 2) -> "subprocess.Popen[str]":
+    command = [PYTHON, "-m", "hearth_jobs.guard", "--grace=60", f"--pulse={pulse}", "--", PYTHON, "-c", code]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_command_that_hangs_after_signs_of_life_is_ended_however_long_its_grace() -> None:
+    with under_a_guard(PULSATING + "os.kill(os.getpid(), signal.SIGSTOP)") as guard:
+        assert guard.wait(30) == 128 + signal.SIGKILL
+        assert guard.stdout is not None and guard.stdout.read() == "said it lives\n"
+
+
+@pytest.mark.parametrize("code", [PULSATING + "os.close(int(pipe))", "import sys, time"])
+def test_a_command_that_closes_its_pulse_or_never_has_one_is_left_alone(code: str) -> None:
+    with under_a_guard(f"{code}\ntime.sleep(3); sys.exit(7)", pulse=1) as guard:
+        assert guard.wait(30) == 7

@@ -1,7 +1,8 @@
 """Build a service's app with everything the services share, and run it."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import uvicorn
@@ -14,6 +15,7 @@ from hearth_web.asker import AskerMiddleware
 from hearth_web.errors import install_error_handlers
 from hearth_web.health import Check, health_routes
 from hearth_web.metrics import metrics_routes
+from hearth_web.pulse import beating
 from hearth_web.request_id import RequestIdMiddleware
 from hearth_web.slashes import SlashMiddleware
 
@@ -48,6 +50,12 @@ def build_app(
     `checks` are what /health/ready asks; `unavailable` maps exceptions of a dependency that is away to the name to
     call it by in the 503. Swagger is the gateway's: services serve only /openapi.json.
     """
+
+    @asynccontextmanager
+    async def alive(app: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(app) if lifespan is not None else nullcontext(), beating():
+            yield
+
     app = FastAPI(
         title=title,
         description=description,
@@ -56,7 +64,7 @@ def build_app(
         redoc_url=None,
         redirect_slashes=False,
         responses=_PROBLEMS,
-        lifespan=lifespan,
+        lifespan=alive,
     )
     app.include_router(health_routes(checks))
     app.include_router(metrics_routes(checks, collectors))

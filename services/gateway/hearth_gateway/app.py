@@ -9,6 +9,7 @@ from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.store import JobStore
 from hearth_telemetry.metrics import CONTENT_TYPE, exposition
 from hearth_web.errors import problem_response
+from hearth_web.pulse import beating
 from redis import Redis
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -73,7 +74,8 @@ class Gateway:
         await self.keeper.start()
         gc.freeze()  # what is there now stays: no collection need look at it again
         await send({"type": "lifespan.startup.complete"})
-        await receive()
+        async with beating():
+            await receive()
         self.watcher.stop()
         self.tokens.close()
         self.upstream.close()
