@@ -64,9 +64,9 @@ bench-data: ## datasets beside the bare S3 client: a 5 GiB file, ten at once (20
 	@$(SETUP) dev
 	@$(DEV)/python -m tests.bench.data
 
-chaos: ## random faults on a real platform: make chaos SEED=7 FAULTS=50 [ONLY=download] [SWAPS=20]
+chaos: ## random faults on a real platform: make chaos SEED=7 FAULTS=50 [ONLY=download,queued] [SWAPS=20] [DISK=3000]
 	@$(SETUP) dev $(ENGINES)
-	@$(DEV)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(ONLY),--only "$(ONLY)") $(if $(SWAPS),--swaps $(SWAPS))
+	@$(DEV)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(ONLY),--only "$(ONLY)") $(if $(SWAPS),--swaps $(SWAPS)) $(if $(DISK),--disk $(DISK)) $(if $(REPORT),--report "$(REPORT)")
 
 fuzz: ## schemathesis over the OpenAPI document of a running platform, with another seed each time
 	@$(SETUP) dev clients $(ENGINES)

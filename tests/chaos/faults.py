@@ -50,6 +50,16 @@ def _freeze(world: World, name: str) -> Callable[[], None] | None:
     return waking.join
 
 
+def _hang(world: World, name: str) -> Callable[[], None] | None:
+    """SIGSTOP, and nobody wakes it."""
+    process = find(world, name)
+    if process is None:
+        return None
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.suspend()
+    return _nothing
+
+
 def _wake(process: psutil.Process) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process.resume()
@@ -95,6 +105,7 @@ def _fill(world: World, _: str) -> Callable[[], None] | None:
 
 KILL = Fault("kill -9", _kill)
 FREEZE = Fault("frozen for 14 s", _freeze)
+HANG = Fault("frozen for good", _hang)
 OUTAGE = Fault("frozen for 20 s", _outage)
 STOP = Fault("stopped for 20 s", _stop)
 FULL = Fault("full for 20 s", _fill)

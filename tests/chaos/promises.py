@@ -1,10 +1,12 @@
 """What must hold once a fault is over, by processes, Redis, S3 and the answers. Each check gives what is wrong."""
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 from hearth_contracts.jobs import JobStatus
 from hearth_jobs import owners
 from hearth_storage.adapters import AdapterCorrupt, AdapterMissing, fetch_adapter, list_manifests
@@ -14,6 +16,13 @@ from tests.chaos.processes import alive, orphans
 from tests.chaos.world import World
 
 SETTLE_SECONDS = 15.0
+
+
+def answers(world: World) -> bool:
+    """Whether the public address tells of what lies in Redis and of what lies in S3."""
+    with contextlib.suppress(httpx.HTTPError):
+        return all(world.http.get(f"/api/v1/{path}/").status_code == 200 for path in ("jobs", "models", "datasets"))
+    return False
 
 
 def no_job_is_lost(world: World) -> Iterator[str]:

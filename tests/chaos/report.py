@@ -126,7 +126,7 @@ def _table(title: str, hits: list[Outcome], key: Callable[[Outcome], str]) -> li
 
 def as_json(part: Outcome | Totals) -> str:
     """A line for a file."""
-    return json.dumps(asdict(part))
+    return json.dumps(asdict(part) if isinstance(part, Outcome) else vars(part), default=vars)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hearth_contracts.jobs import Job
 
-from tests.chaos.faults import FREEZE, FULL, KILL, OUTAGE, STOP, Fault
+from tests.chaos.faults import FREEZE, FULL, HANG, KILL, OUTAGE, STOP, Fault
 from tests.chaos.world import BASE, OTHER_BASE, World
 
 CONTROL = ("gateway", "management", "valkey", "s3")
@@ -15,13 +15,18 @@ TRAINING_STEPS = 240
 
 @dataclass(frozen=True)
 class State:
-    """`reach` returns the job; `leave` returns once everything is well again."""
+    """`begin` returns a job that comes into the state; `leave` returns once it is over, or serves.
+
+    With `works`, which says whether the job's work goes on, one job is hit several times: whenever it is in the state.
+    """
 
     name: str
-    reach: Callable[[World], str]
+    begin: Callable[[World], str]
+    reached: Callable[[Job], bool]
     leave: Callable[[World, str], object]
     hits: tuple[tuple[str, Fault], ...]
     weight: int = 1
+    works: Callable[[Job], bool] | None = None
     load: bool = False  # requests are sent all the while
 
 
@@ -33,48 +38,41 @@ def _parts(worker: str) -> tuple[str, ...]:
     return (worker, f"{worker} horse", f"{worker} guard", f"{worker} work")
 
 
-def _finish(world: World, job_id: str) -> object:
+def _over(world: World, job_id: str) -> object:
     return world.await_over(job_id)
 
 
-def _finish_download(world: World, job_id: str) -> object:
+def _downloaded(world: World, job_id: str) -> object:
+    world.hub.bytes_per_second = None  # what is left of it comes at once
     world.await_over(job_id)
     return world.forget_heavy_models()
 
 
 def _queued(world: World) -> str:
-    world.add_heavy_model()
-    return world.add_heavy_model()  # behind the one before it
+    world.add_heavy_model(seconds=4)
+    return world.add_heavy_model(seconds=4)  # behind the one before it
 
 
 def _downloading(world: World) -> str:
-    job_id = world.add_heavy_model()
-    world.await_stage(job_id, lambda job: job.progress > 0.05)
-    return job_id
+    return world.add_heavy_model(seconds=30)
 
 
-def _training(reached: Callable[[Job], bool], steps: int = TRAINING_STEPS) -> Callable[[World], str]:
-    def reach(world: World) -> str:
-        job_id = world.begin_training(steps)
-        world.await_stage(job_id, reached)
-        return job_id
-
-    return reach
+def _training(world: World) -> str:
+    return world.begin_training(TRAINING_STEPS)
 
 
-def _interrupting(begin: Callable[[World], str]) -> Callable[[World], str]:
-    def reach(world: World) -> str:
+def _short_training(world: World) -> str:
+    return world.begin_training(40)
+
+
+def _interrupting(begin: Callable[[World], str], reached: Callable[[Job], bool]) -> Callable[[World], str]:
+    def interrupted(world: World) -> str:
         job_id = begin(world)
+        world.await_stage(job_id, reached)
         world.call("POST", f"jobs/{job_id}/interrupt/")
         return job_id
 
-    return reach
-
-
-def _must_be_killed(world: World, job_id: str) -> object:
-    job = world.await_over(job_id)
-    assert job["status"] in ("KILLED", "FINISHED", "FAILED"), job
-    return job
+    return interrupted
 
 
 def serving_job(world: World) -> str:
@@ -88,47 +86,68 @@ def serving_job(world: World) -> str:
     return job_id
 
 
-def _loading(world: World) -> str:
+def _deploying(world: World) -> str:
     if world.deploy_state() is not None:
         world.call("POST", "deploy/interrupt/")
-    job_id = world.deploy(BASE, world.adapter())
-    world.await_stage(job_id, lambda job: job.progress >= 0.1)
-    return job_id
+    return world.deploy(BASE, world.adapter())
 
 
 def swap_adapters(world: World) -> str:
     """Ask for the adapter that is not deployed on the base that is, or for none. Returns the job."""
+    serving_job(world)
     state = world.call("GET", "deploy/status/")
     wanted = [] if state["adapter_ids"] or state["model_id"] != BASE else [world.adapter()]
     return world.deploy(state["model_id"], *wanted)
 
 
-def _swapping_adapters(world: World) -> str:
-    serving_job(world)
-    return swap_adapters(world)
-
-
 def swap_base(world: World) -> str:
     """Ask for the base that is not deployed. Returns the job."""
+    serving_job(world)
     state = world.call("GET", "deploy/status/")
     return world.deploy(OTHER_BASE if state["model_id"] == BASE else BASE)
-
-
-def _swapping_base(world: World) -> str:
-    serving_job(world)
-    job_id = swap_base(world)
-    world.await_stage(job_id, lambda job: job.progress >= 0.1)
-    return job_id
 
 
 def _serves(world: World, job_id: str) -> object:
     return world.await_serving(job_id)
 
 
+def _at_once(_: Job) -> bool:
+    return True
+
+
+def _downloads(job: Job) -> bool:
+    return job.stage.endswith("MiB")
+
+
+def _brings(job: Job) -> bool:
+    return _downloads(job) and 0.03 < job.progress < 0.9
+
+
+def _trains(job: Job) -> bool:
+    return job.stage.startswith("step")
+
+
+def _steps(job: Job) -> bool:
+    return _trains(job) and job.progress < 0.08
+
+
+def _saves(job: Job) -> bool:
+    return _trains(job) and 0.15 < job.progress < 0.85
+
+
+def _stores(job: Job) -> bool:
+    return job.progress >= 0.92
+
+
+def _loads(job: Job) -> bool:
+    return 0.1 <= job.progress < 0.8
+
+
 _STORES = (*_all(("valkey", "s3"), OUTAGE, STOP), DISK)
 _DOWNLOAD = (
     *_all((*_parts("downloads"), *CONTROL), KILL),
     *_all(("downloads horse", "management", "gateway"), FREEZE),
+    *_all(("management", "gateway"), HANG),
     *_STORES,
 )
 _TRAIN = (
@@ -139,25 +158,22 @@ _TRAIN = (
 _SERVE = (
     *_all((*_parts("inference-llm"), "engine core", *CONTROL), KILL),
     *_all(("inference-llm work", "engine core", "inference-llm horse", "management", "gateway"), FREEZE),
+    *_all(("management", "gateway"), HANG),
     *_STORES,
 )
 
-
-def _has_begun(job: Job) -> bool:
-    return job.stage.startswith("step")
-
-
 STATES = (
-    State("queued", _queued, _finish_download, (*_all(("downloads", "downloads horse", *CONTROL), KILL), *_STORES), 4),
-    State("downloading", _downloading, _finish_download, _DOWNLOAD, 6),
-    State("training, no checkpoint", _training(_has_begun), _finish, _TRAIN, 4),
-    State("training, checkpoint", _training(lambda job: job.progress > 0.2), _finish, _TRAIN, 4),
-    State("storing the adapter", _training(lambda job: job.progress >= 0.94, 60), _finish,
-          (*_all(("training", "training horse", *CONTROL), KILL), *_STORES), 4),
-    State("interrupting a download", _interrupting(_downloading), _must_be_killed, _DOWNLOAD, 3),
-    State("interrupting a training", _interrupting(_training(_has_begun)), _must_be_killed, _TRAIN, 3),
-    State("serving under load", serving_job, _serves, _SERVE, 4, load=True),
-    State("engine loading", _loading, _serves, _SERVE, 2),
-    State("swapping adapters", _swapping_adapters, _serves, _SERVE, 4, load=True),
-    State("swapping base", _swapping_base, _serves, _SERVE, 2, load=True),
+    State("queued", _queued, _at_once, _downloaded,
+          (*_all(("downloads", "downloads horse", *CONTROL), KILL), *_STORES), 3),
+    State("downloading", _downloading, _brings, _downloaded, _DOWNLOAD, 3, _downloads),
+    State("training, no checkpoint", _training, _steps, _over, _TRAIN, 2, _trains),
+    State("training, checkpoint", _training, _saves, _over, _TRAIN, 3, _trains),
+    State("storing the adapter", _short_training, _stores, _over,
+          (*_all(("training", "training horse", *CONTROL), KILL), *_STORES), 3),
+    State("interrupting a download", _interrupting(_downloading, _brings), _at_once, _downloaded, _DOWNLOAD, 3),
+    State("interrupting a training", _interrupting(_training, _steps), _at_once, _over, _TRAIN, 2),
+    State("serving under load", serving_job, _at_once, _serves, _SERVE, 5, load=True),
+    State("engine loading", _deploying, _loads, _serves, _SERVE, 1),
+    State("swapping adapters", swap_adapters, _at_once, _serves, _SERVE, 5, load=True),
+    State("swapping base", swap_base, _loads, _serves, _SERVE, 1, load=True),
 )  # fmt: skip

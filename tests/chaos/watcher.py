@@ -4,6 +4,7 @@ import contextlib
 import re
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import httpx
@@ -38,8 +39,13 @@ class Watcher:
         self._over = threading.Event()
         self._last: dict[str, Job] = {}
         self._lock = threading.Lock()
-        steps = (self._processes, self._records, self._ready, *(self._requests for _ in range(CLIENTS)))
-        self._threads = [threading.Thread(target=self._repeat, args=(step,), daemon=True) for step in steps]
+        steps = [
+            (self._processes, 0.25),
+            (self._records, 0.25),
+            (self._ready, 1.0),
+            *CLIENTS * [(self._requests, 0.25)],
+        ]
+        self._threads = [threading.Thread(target=self._repeat, args=step, daemon=True) for step in steps]
 
     def __enter__(self) -> "Watcher":
         for thread in self._threads:
@@ -51,10 +57,10 @@ class Watcher:
         for thread in self._threads:
             thread.join()
 
-    def _repeat(self, step: object) -> None:
-        while not self._over.wait(0.25):
+    def _repeat(self, step: Callable[[], None], seconds: float) -> None:
+        while not self._over.wait(seconds):
             with contextlib.suppress(RedisError, httpx.HTTPError):
-                step()  # type: ignore[operator]
+                step()
 
     def _processes(self) -> None:
         """One piece of work has one process. Guards name their command too, and a fork shows its parent's line."""

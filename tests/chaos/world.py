@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+from hearth_contracts.jobs import Job
 from hearth_jobs.store import JobStore
 from hearth_local.config import DEFAULT_PORTS, Config, Ports, load_secrets
 from hearth_local.paths import CHECKOUT, env_python
@@ -21,6 +22,7 @@ from hearth_local.platform import Platform
 from hearth_local.programs import PROGRAMS, Context, s3_client
 from minio import Minio
 from redis import Redis
+from redis.exceptions import RedisError
 from rich.console import Console
 
 from tests.support.hub import HubServer
@@ -81,8 +83,9 @@ class World:
             self.acknowledged.append(body["id"])
         return body
 
-    def add_heavy_model(self) -> str:
-        """Begin a download that takes some seconds. Returns its job's id."""
+    def add_heavy_model(self, seconds: float) -> str:
+        """Begin a download that takes so long. Returns its job's id."""
+        self.hub.bytes_per_second = int(HEAVY_BYTES / seconds)
         self.models_made += 1
         name = f"acme/heavy-{self.models_made}"
         (self.hub.root / name).symlink_to(self.hub.root / "acme/heavy", target_is_directory=True)
@@ -128,13 +131,18 @@ class World:
             f"job {job_id} is not over",
         )
 
-    def await_stage(self, job_id: str, reached: Callable[[Any], bool]) -> None:
-        """Until the record says so, or the job is over: then the moment was missed."""
-        wait_for(
-            lambda: (job := self.jobs.get(job_id)).status.is_over or reached(job),
-            RECOVERY_SECONDS,
-            f"job {job_id} did not come so far",
-        )
+    def await_stage(self, job_id: str, reached: Callable[[Job], bool], since: Job | None = None) -> bool:
+        """Until the record says so, held by a living process and newer than `since`. False: the job was over first."""
+
+        def there() -> Job | None:
+            with contextlib.suppress(RedisError):
+                job = self.jobs.get(job_id)
+                moved = since is None or (job.attempt, job.progress) > (since.attempt, since.progress)
+                if job.status.is_over or (moved and reached(job) and not job.stage.startswith("waiting")):
+                    return job
+            return None
+
+        return not wait_for(there, RECOVERY_SECONDS, f"job {job_id} did not come so far").status.is_over
 
     def ask(self, model: str = "Compressa-LLM", seconds: float = 30) -> int:
         """The status of a small completion; 0 when there was no answer."""
@@ -225,7 +233,6 @@ def running(folder: Path, home_bytes: int | None = None, *, warm: bool = False) 
                 with (CHECKOUT / "tests" / "support" / "conversations.jsonl").open("rb") as rows:
                     upload = world.call("POST", "datasets/upload/", files={"file": ("train.jsonl", rows)})
                 world.datasets.append(upload["id"])
-                hub.bytes_per_second = HEAVY_BYTES // 4
                 yield world
         finally:
             platform.stop(Console(file=io.StringIO()))
