@@ -3,10 +3,17 @@
 import json
 
 import pytest
-from playwright.sync_api import Page, Request, Route, expect
+from hearth_gateway.app import Gateway
+from hearth_gateway.config import GatewaySettings
+from hearth_gateway.server import server_options
+from playwright.sync_api import Browser, Page, Request, Route, expect
+from redis import Redis
+from uvicorn import Config
 
 from tests.console import world
 from tests.console.conftest import Api, Open
+from tests.support.browser import visit
+from tests.support.servers import free_port, running
 
 SECRET = "hearth_0123456789ab_secret"
 REFUSED = '{"title": "Unprocessable", "status": 422, "detail": "it cannot be", "errors": [%s]}'
@@ -211,3 +218,34 @@ def test_a_chat_streams_side_by_side_and_tells_which_model_failed(open_page: Ope
         expect(code).to_contain_text('"content": "Good day"')
         page.get_by_label("Language").select_option("Python")
         expect(code).to_contain_text("chat.completions.create")
+
+
+def test_what_others_wrote_is_shown_as_text(open_page: Open, api: Api) -> None:
+    script = "<img src=x onerror=\"document.title='caught'\"><script>document.title='caught'</script>"
+    row = {"line": 1, "messages": [{"role": "user", "content": script}], "learn": [False], "tools": None}
+    about = world.DATASETS[0].model_copy(update={"name": script, "description": script})
+    api.answers[f"GET datasets/{about.id}/metadata"] = (about.model_dump_json(), "application/json")
+    api.answers[f"GET datasets/{about.id}/preview"] = (json.dumps({"rows": [row], "next": None}), "application/json")
+    with open_page(f"datasets/{about.id}") as visitor:
+        page = visitor.page
+        expect(page.locator(".said")).to_have_text(script)
+        expect(page.get_by_role("heading", name=script)).to_be_visible()
+        assert page.locator("main img, main script").count() == 0
+        assert page.title() == "Datasets · Hearth"
+
+
+def test_under_a_path_everything_is_asked_for_below_it(browser: Browser, redis: Redis) -> None:
+    port, away = free_port(), f"http://127.0.0.1:{free_port()}"
+    gateway = Gateway(GatewaySettings(management_url=away, dataset_url=away, root_path="/llm"), redis)
+    url = f"http://127.0.0.1:{port}"
+    with (
+        running(Config(gateway, **(server_options(gateway.settings) | {"port": port}))),
+        visit(browser, url) as visitor,
+    ):
+        asked: list[str] = []
+        visitor.page.on("request", lambda request: asked.append(request.url.removeprefix(url)))
+        visitor.page.goto("/llm")
+        expect(visitor.page.get_by_role("region", name="Served").get_by_role("alert")).to_contain_text("not reachable")
+        assert "/llm/api/v1/deployments/" in asked
+        assert [path for path in asked if not path.startswith("/llm")] == []
+        visitor.check()
