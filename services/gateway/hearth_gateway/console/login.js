@@ -1,6 +1,6 @@
 /** Asks for an API key, and tries it before it is kept. */
 import { get, key } from "./api.js";
-import { useAction } from "./hooks.js";
+import { submits, useAction } from "./hooks.js";
 import { html, useState } from "./html.js";
 import { Button, Card, Input, Problem } from "./ui.js";
 
@@ -18,13 +18,9 @@ export function Login({ onDone }) {
     }
     onDone();
   });
-  const submit = (event) => {
-    event.preventDefault();
-    enter.run();
-  };
   return html`<${Card} title="Your API key" kind="narrow">
     <p>This Hearth asks for a key. It stays in this browser tab and is forgotten when the tab is closed.</p>
-    <form onSubmit=${submit}>
+    <form onSubmit=${submits(enter.run)}>
       <${Input}
         label="API key"
         type="password"

@@ -3,15 +3,15 @@ import { fetchText } from "./api.js";
 import { html } from "./html.js";
 import { Input, Select } from "./ui.js";
 
-/** @typedef {{name: string, kind: "number" | "integer" | "boolean" | "choice" | "text", choices: string[], hint: string, min?: number, above?: number, max?: number, default: any}} Setting */
+/** @typedef {{name: string, kind: "number" | "integer" | "boolean" | "choice" | "text", choices: string[], numeric: boolean, list: boolean, hint: string, min?: number, above?: number, max?: number, default: any}} Setting */
 
-let kept = null;
+/** The document's schemas, once it had the one that was asked for: it lacks those of services that are away. */
+let kept = {};
 
 /** The settings of a schema, in its order. @param {string} schema @returns {Promise<Setting[]>} */
 export async function readSettings(schema, signal) {
-  kept ??= JSON.parse(await fetchText("api/openapi.json", signal));
-  const found = kept.components.schemas[schema];
-  return Object.entries(found?.properties ?? {}).map(([name, property]) => setting(name, property));
+  if (!kept[schema]) kept = JSON.parse(await fetchText("api/openapi.json", signal)).components.schemas;
+  return Object.entries(kept[schema]?.properties ?? {}).map(([name, property]) => setting(name, property));
 }
 
 function setting(name, property) {
@@ -30,6 +30,7 @@ function setting(name, property) {
     kind,
     choices,
     numeric,
+    list: kinds.some((each) => each.type === "array"),
     default: property.default ?? null,
     hint: property.description ?? "",
     min: one.minimum,
@@ -120,7 +121,8 @@ export function valuesOf(all, typed) {
 function valueOf(of, text) {
   if (of.kind === "boolean") return text === "true";
   if (of.kind === "choice") return of.numeric ? Number(text) : text;
-  if (of.kind === "text") return text.includes(",") ? text.split(",").map((each) => each.trim()) : text;
+  if (of.list) return of.choices.includes(text) ? text : text.split(",").map((each) => each.trim());
+  if (of.kind === "text") return text;
   const value = Number(text.replace(",", "."));
   return Number.isNaN(value) ? text : value; // the API says better than we could what is wrong with it
 }

@@ -11,12 +11,11 @@ const TONES = {
   DRAINING: "calm",
   FAILED: "bad",
   KILLED: "calm",
-  OFF: "calm",
   active: "good",
   revoked: "calm",
   expired: "calm",
 };
-const WORDS = { CREATED: "waiting", KILLED: "stopped", OFF: "nothing deployed" };
+const WORDS = { CREATED: "waiting", KILLED: "stopped" };
 
 /** A state in a word; its colour only repeats it. */
 export const Badge = ({ state }) =>

@@ -1,6 +1,6 @@
 /** Deploy: what is served, what shall be, whether that fits, and the swap. */
 import { get, send } from "../api.js";
-import { useAction, useLoaded, useSettled } from "../hooks.js";
+import { submits, useAction, useLoaded, useSettled } from "../hooks.js";
 import { html, useState } from "../html.js";
 import { Fit } from "../fit.js";
 import { SettingField, faultsBySetting, readSettings, valuesOf } from "../settings.js";
@@ -120,13 +120,9 @@ function Form({ all, generating, wanted, now, onDone }) {
     toast(`${job.name} has begun`);
     onDone();
   });
-  const submit = (event) => {
-    event.preventDefault();
-    begin.run();
-  };
   const same = deployed && deployed.model_id === model;
   const faults = faultsBySetting(report.error ?? begin.error);
-  return html`<form onSubmit=${submit}>
+  return html`<form onSubmit=${submits(begin.run)}>
     <div class="columns">
       <${Select}
         label="For"

@@ -2,7 +2,7 @@
 import { ApiError, get, key as mine, query, send } from "../api.js";
 import { Bars } from "../bars.js";
 import { ago, number, time } from "../format.js";
-import { useAction, useLoaded } from "../hooks.js";
+import { submits, useAction, useLoaded } from "../hooks.js";
 import { html, useState } from "../html.js";
 import {
   Badge,
@@ -145,10 +145,6 @@ function NewKey({ isFirst, onClose, onMade }) {
     setMade(key);
     onMade();
   });
-  const submit = (event) => {
-    event.preventDefault();
-    make.run();
-  };
   if (made) {
     return html`<${Dialog} title="The key ${made.name}" onClose=${onClose}>
       <p>
@@ -163,7 +159,7 @@ function NewKey({ isFirst, onClose, onMade }) {
   }
   return html`<${Dialog} title="New key" onClose=${onClose}>
     ${isFirst && html`<p>From the first key on, every request needs one; the first must be an administrator’s.</p>`}
-    <form onSubmit=${submit}>
+    <form onSubmit=${submits(make.run)}>
       <${Input}
         label="Name"
         hint="Who or what will use it."

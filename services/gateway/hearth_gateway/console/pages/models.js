@@ -1,7 +1,7 @@
 /** Base models and adapters: what there is, adding more, taking some away. */
 import { get, query, save, send } from "../api.js";
 import { ago, bytes, count, inPath, number } from "../format.js";
-import { useAction, useLoaded, useSettled } from "../hooks.js";
+import { submits, useAction, useLoaded, useSettled } from "../hooks.js";
 import { html, useState } from "../html.js";
 import { ActiveJobs, useActiveJobs } from "../jobs.js";
 import { Fit } from "../fit.js";
@@ -44,13 +44,9 @@ function FromHub({ onBegun }) {
     add.clear();
     check.clear();
   };
-  const submit = (event) => {
-    event.preventDefault();
-    add.run();
-  };
   const hits = (found.data ?? []).filter((each) => each.model_id !== wanted.trim());
   return html`<${Card} title="Add from the hub">
-    <form onSubmit=${submit}>
+    <form onSubmit=${submits(add.run)}>
       <${Input}
         label="Model id, or words to search for"
         required
@@ -102,10 +98,6 @@ function FromFolder({ onBegun }) {
     onBegun();
   });
   const folders = system.data?.imports ?? [];
-  const submit = (event) => {
-    event.preventDefault();
-    begin.run();
-  };
   return html`<${Card} title="Import a folder">
     <${Waiting} of=${system}
       >${() =>
@@ -114,7 +106,7 @@ function FromFolder({ onBegun }) {
               Put a model’s folder under <code>imports/</code> of Hearth’s data (<code>.hearth/imports</code>) on the
               machine, then <button type="button" class="link" onClick=${system.reload}>look again</button>.
             <//>`
-          : html`<form onSubmit=${submit}>
+          : html`<form onSubmit=${submits(begin.run)}>
               <${Select}
                 label="Folder under imports/"
                 value=${folder || folders[0]}
@@ -216,14 +208,10 @@ function Merge({ adapter, onBegun }) {
     setOpen(false);
     onBegun();
   });
-  const submit = (event) => {
-    event.preventDefault();
-    merge.run();
-  };
   return html`<${Button} kind="quiet" aria-label=${`Merge ${adapter}`} onClick=${() => setOpen(true)}>Merge<//> ${
       open &&
       html`<${Dialog} title="Merge into a new model" onClose=${() => setOpen(false)}>
-        <form onSubmit=${submit}>
+        <form onSubmit=${submits(merge.run)}>
           <p>The adapter’s weights are added to its base’s: a model that needs no adapter.</p>
           <${Input} label="Id of the new model" required value=${name} onValue=${setName} spellcheck=${false} />
           <${Problem} error=${merge.error} />

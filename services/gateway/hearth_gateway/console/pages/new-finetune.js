@@ -2,7 +2,7 @@
 import { get, send } from "../api.js";
 import { count, number } from "../format.js";
 import { Fit } from "../fit.js";
-import { go, useAction, useLoaded, useSettled } from "../hooks.js";
+import { go, submits, useAction, useLoaded, useSettled } from "../hooks.js";
 import { html, useState } from "../html.js";
 import { SettingField, faultsBySetting, readSettings, valuesOf } from "../settings.js";
 import { Button, Card, Check, Empty, Input, Problem, Select, Waiting, toast } from "../ui.js";
@@ -63,10 +63,6 @@ function Form({ bases, sets, settings, wanted }) {
     toast(`${name} has begun`);
     go(`finetune/${newest.id}`);
   });
-  const submit = (event) => {
-    event.preventDefault();
-    begin.run();
-  };
   const faults = faultsBySetting(plan.error ?? begin.error);
   const planned = plan.error ? null : plan.data?.planned;
   const field = (each) =>
@@ -79,7 +75,7 @@ function Form({ bases, sets, settings, wanted }) {
       onValue=${(value) => setTyped({ ...typed, [each.name]: value })}
     />`;
   const first = FIRST.map((each) => settings.find((setting) => setting.name === each)).filter(Boolean);
-  return html`<form onSubmit=${submit} class="with-side">
+  return html`<form onSubmit=${submits(begin.run)} class="with-side">
     <div>
       <${Card} title="What is taught">
         <${Input}
