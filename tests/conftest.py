@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,6 +80,11 @@ class Running:
 def _asking(seconds: float) -> Retrying:
     """Ask again until the assertions hold; not all the time, or the asking would take a core from what is awaited."""
     return Retrying(stop=stop_after_delay(seconds), wait=wait_fixed(0.2), reraise=True)
+
+
+def pytest_configure() -> None:
+    """A run that is terminated, say for its time, stops its platform as one that is interrupted does."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,6 +10,7 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
 
 from tests.support.prometheus import query_range
 
@@ -29,7 +30,10 @@ def draw(client: httpx.Client, dashboard: Any, path: Path) -> list[str]:
         panel.title: figure.add_subplot(rows, COLUMNS, number + 1) for number, panel in enumerate(dashboard.panels)
     }
     empty = [panel.title for panel in dashboard.panels if not _draw_panel(client, places[panel.title], panel)]
-    figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
+    figure.savefig(path, dpi=80)
+    with Image.open(path) as drawn:
+        small = drawn.convert("RGB").quantize(64)
+    small.save(path, optimize=True)
     return empty
 
 
