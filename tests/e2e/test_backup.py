@@ -14,9 +14,9 @@ from tenacity import Retrying, stop_after_delay, wait_fixed
 from tests.conftest import Running
 from tests.support.servers import free_port
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
-SERVING_SECONDS = 240
+SERVING_SECONDS = 480
 QUIET = Console(file=io.StringIO())
 
 
