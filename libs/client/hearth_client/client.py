@@ -19,7 +19,7 @@ from hearth_client.resources import (
     Usage,
 )
 from hearth_client.sender import AsyncSender, Sender
-from hearth_client.settings import ClientSettings
+from hearth_client.settings import ClientSettings, client_settings
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
@@ -36,7 +36,7 @@ class Hearth:
     """
 
     def __init__(self, url: str = "", api_key: str = "", *, patience: float = 30.0, verify: Any = True) -> None:
-        self.settings = ClientSettings(url, api_key, patience)
+        self.settings = client_settings(url, api_key, patience)
         sender = self._sender = Sender(self.settings, verify)
         self.models = Models(sender)
         self.datasets = Datasets(sender)
@@ -70,7 +70,7 @@ class AsyncHearth:
     """The same as `Hearth`, awaited: `await client.models.list()`."""
 
     def __init__(self, url: str = "", api_key: str = "", *, patience: float = 30.0, verify: Any = True) -> None:
-        self.settings = ClientSettings(url, api_key, patience)
+        self.settings = client_settings(url, api_key, patience)
         sender = self._sender = AsyncSender(self.settings, verify)
         self.models = AsyncModels(sender)
         self.datasets = AsyncDatasets(sender)

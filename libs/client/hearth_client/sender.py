@@ -18,6 +18,7 @@ from hearth_client.settings import CONNECT_SECONDS, ClientSettings
 T = TypeVar("T")
 
 FOLLOW_SILENCE_SECONDS = 45.0  # a follower hears something every 15 s
+FOLLOW_PAUSE_SECONDS = 0.2  # before a stream that broke off is asked for again
 LONG_PATIENCE = 600.0
 """Seconds for which what is followed or waited for outlives a platform that is out of reach."""
 
@@ -141,11 +142,13 @@ class Sender:
                     if read is not None:
                         yield read(event.data.encode())
             except httpx.TransportError:
-                continue
+                pass  # gone on with below
             except (SSEError, ValidationError) as error:
                 raise _unreadable(reply, error) from error
             finally:
                 reply.close()
+            if not over:  # it ended without its end
+                time.sleep(FOLLOW_PAUSE_SECONDS)
 
     def _step(self, step: Step) -> Any:
         if isinstance(step, Pause):
@@ -223,11 +226,13 @@ class AsyncSender:
                     if read is not None:
                         yield read(event.data.encode())
             except httpx.TransportError:
-                continue
+                pass  # gone on with below
             except (SSEError, ValidationError) as error:
                 raise _unreadable(reply, error) from error
             finally:
                 await reply.aclose()
+            if not over:  # it ended without its end
+                await asyncio.sleep(FOLLOW_PAUSE_SECONDS)
 
     async def _step(self, step: Step) -> Any:
         if isinstance(step, Pause):

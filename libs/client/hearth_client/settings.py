@@ -1,7 +1,7 @@
 """Where Hearth is, and the key to it."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -13,19 +13,9 @@ CONNECT_SECONDS = 5.0
 class ClientSettings:
     """How a client reaches the platform."""
 
-    url: str = ""  # of the gateway; HEARTH_URL, else http://127.0.0.1:8080
-    api_key: str = ""  # HEARTH_API_KEY; none is needed on loopback as long as there is no key
-    patience: float = 30.0  # seconds to try again for while connections break or a part is away
-
-    def __post_init__(self) -> None:
-        """Take from the environment what was not given."""
-        url = self.url or os.environ.get("HEARTH_URL") or DEFAULT_URL
-        object.__setattr__(self, "url", url.rstrip("/"))
-        object.__setattr__(self, "api_key", self.api_key or os.environ.get("HEARTH_API_KEY", ""))
-
-    def __repr__(self) -> str:
-        """Without the key."""
-        return f"ClientSettings(url={self.url!r})"
+    url: str  # of the gateway, without a last slash
+    api_key: str = field(repr=False)  # empty: none is needed on loopback as long as there is no key
+    patience: float  # seconds to try again for while connections break or a part is away
 
     @property
     def headers(self) -> dict[str, str]:
@@ -36,3 +26,9 @@ class ClientSettings:
     def direct(self) -> dict[str, Any]:
         """httpx's mounts that let no proxy between us and this machine."""
         return {f"all://{host}": None for host in LOOPBACK}
+
+
+def client_settings(url: str, api_key: str, patience: float) -> ClientSettings:
+    """The settings, with what is empty from HEARTH_URL and HEARTH_API_KEY."""
+    url = url or os.environ.get("HEARTH_URL") or DEFAULT_URL
+    return ClientSettings(url.rstrip("/"), api_key or os.environ.get("HEARTH_API_KEY", ""), patience)

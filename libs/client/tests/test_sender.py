@@ -209,6 +209,15 @@ def test_what_is_followed_goes_on_behind_the_last_event(hearth: Hearth, server: 
     assert [request.headers.get("last-event-id") for request in server.asked[1:]] == [None, "b2"]
 
 
+def test_a_stream_that_ends_without_its_end_is_asked_for_again(hearth: Hearth, server: StandIn) -> None:
+    server.answers = [
+        job(JOB),
+        lambda _request: Response("", media_type="text/event-stream"),
+        events("a", end=OVER.model_dump_json()),
+    ]
+    assert list(hearth.jobs.get(JOB.id).follow()) == ["a"]
+
+
 def test_the_async_client_does_the_same(server: StandIn) -> None:
     server.answers = [
         broken, job(JOB), broken, job(OVER), events("a"), events("b", end=OVER.model_dump_json()),
