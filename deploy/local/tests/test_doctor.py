@@ -128,6 +128,26 @@ def test_no_room_and_no_environment(platform: Platform, monkeypatch: pytest.Monk
     assert found["environment vllm"].remedy == "run `make setup`"
 
 
+def test_an_environment_that_is_whole_is_told_with_its_engines(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HEARTH_ENVS", str(tmp_path))
+    packages = tmp_path / "infinity" / "lib" / "python3.11" / "site-packages"
+    for name, version in {"infinity_emb": "0.0.78", "torch": "2.13.0+cpu"}.items():
+        folder = packages / f"{name}-{version}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    python = tmp_path / "infinity" / "bin" / "python"
+    python.parent.mkdir()
+    python.touch()
+    found = by_check(replace(platform, programs=PROGRAMS))
+    assert found["environment infinity"].found == "torch 2.13.0+cpu, infinity-emb 0.0.78"
+    (packages / "infinity_emb-0.0.78.dist-info" / "METADATA").unlink()
+    (packages / "infinity_emb-0.0.78.dist-info").rmdir()
+    broken = by_check(replace(platform, programs=PROGRAMS))["environment infinity"]
+    assert (broken.verdict, "infinity-emb is not in it" in broken.found) == (Verdict.FAULT, True)
+
+
 def test_memory_that_others_have_taken_is_a_warning(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hearth_local.doctor.machine.PEAK_MEMORY_GIB", 10**6)
     assert by_check(platform)["memory"].verdict is Verdict.WARNING

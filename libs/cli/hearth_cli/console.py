@@ -15,7 +15,7 @@ from hearth_local.text import span
 from pydantic_core import to_json
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 Json = Annotated[bool, typer.Option("--json", help="as JSON, for scripts")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="stay until it is over, with its progress")]
@@ -62,7 +62,7 @@ def print_json(value: Any) -> None:
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table | str:
     """A table, or a word when there is nothing."""
-    made = Table(*columns)
+    made = Table(*[Column(name, overflow="fold") for name in columns])  # an id is shown whole, or it is of no use
     for row in rows:
         made.add_row(*[escape("" if cell is None else str(cell)) for cell in row])
     return made if made.row_count else "none"

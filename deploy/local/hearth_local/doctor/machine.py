@@ -1,6 +1,7 @@
 """Checks of the machine: what must be there before a platform can start."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,9 +53,9 @@ def environments(platform: Platform) -> Iterator[Finding]:
 
 
 def installed(name: str) -> dict[str, str]:
-    """The packages in an environment, with their versions. Nothing of it is run."""
+    """The packages in an environment by their normalized names, with their versions. Nothing of it is run."""
     folders = [str(path) for path in (envs_folder() / name / "lib").glob("python*/site-packages")]
-    return {found.name: found.version for found in distributions(path=folders)}
+    return {re.sub(r"[-_.]+", "-", found.name).lower(): found.version for found in distributions(path=folders)}
 
 
 def disk(platform: Platform) -> Iterator[Finding]:

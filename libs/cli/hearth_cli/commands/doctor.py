@@ -8,7 +8,7 @@ import typer
 from hearth_local.config import CannotStart
 from hearth_local.findings import Finding, Verdict
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from hearth_cli.console import Json, console, say, show
 from hearth_cli.exits import ExitCode
@@ -27,7 +27,7 @@ def doctor(as_json: Json = False) -> None:
     show(findings, as_json, lambda: _table(findings))
     faults = sum(finding.verdict is Verdict.FAULT for finding in findings)
     if not as_json:
-        console.print(f"{faults} faults" if faults else "no fault")
+        console.print(f"faults: {faults}" if faults else "no fault")
     if faults:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -54,7 +54,7 @@ def this_platform() -> "Platform":
 
 
 def _table(findings: list[Finding]) -> Table:
-    table = Table("", "check", "found", "what to do")
+    table = Table(*[Column(name, overflow="fold") for name in ("", "check", "found", "what to do")])
     for finding in findings:
         verdict = f"[{COLOURS[finding.verdict]}]{finding.verdict}[/]"
         table.add_row(verdict, finding.check, escape(finding.found), escape(finding.remedy))
