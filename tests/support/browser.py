@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
 SECONDS = 15
+FLAGS = ("--font-render-hinting=none", "--disable-dev-shm-usage")
+"""Text that looks the same everywhere; and no need of more shared memory than a container has."""
 
 
 @contextmanager
@@ -18,7 +20,7 @@ def chromium() -> Iterator[Browser]:
     assert program, "these tests need Chromium (on Debian: apt install chromium), or its path in HEARTH_CHROMIUM"
     sandbox = [] if os.geteuid() else ["--no-sandbox"]  # root has none
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=[*sandbox, "--font-render-hinting=none"])
+        browser = playwright.chromium.launch(executable_path=program, args=[*sandbox, *FLAGS])
         try:
             yield browser
         finally:
