@@ -1,12 +1,15 @@
 """`hearth` on the real platform: each command as a person and as a script would call it."""
 
+import gzip
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hearth_cli.app import app
+from hearth_local.config import load_secrets
 from tenacity import Retrying, stop_after_delay, wait_fixed
 from typer.testing import CliRunner, Result
 
@@ -133,3 +136,43 @@ def test_status_shows_deployments_and_usage_what_was_asked(call: Call) -> None:
 def test_what_is_not_there_is_refused(call: Call) -> None:
     assert NOBODY in call("jobs", "show", NOBODY, code=4).stderr
     assert NOBODY in call("finetune", "status", NOBODY, code=4).stderr
+
+
+@pytest.fixture
+def this_machine(platform: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The platform is the one that settings name."""
+    config = platform.platform.config
+    monkeypatch.setenv("HEARTH_HOME", str(config.home))
+    for name in ("gateway", "management", "dataset", "redis", "s3"):
+        monkeypatch.setenv(f"HEARTH_{name.upper()}_PORT", str(config.ports[name]))
+
+
+@pytest.mark.usefixtures("this_machine")
+def test_the_doctor_finds_no_fault_in_a_healthy_platform(
+    call: Call, platform: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings = {finding["check"]: finding["verdict"] for finding in read(call("doctor", "--json"))}
+    assert "fault" not in findings.values()
+    programs = {f"program {program.name}" for program in platform.platform.programs}
+    assert programs | {"redis", "s3", "clock", "environment vllm", "gpu"} <= findings.keys()
+    assert "no fault" in call("doctor").stdout
+    monkeypatch.delenv("HEARTH_URL")
+    assert {program["name"]: program["ready"] for program in read(call("status", "--json"))["programs"]} == {
+        program.name: True for program in platform.platform.programs
+    }
+
+
+@pytest.mark.usefixtures("this_machine", "adapter_id")
+def test_a_support_bundle_has_no_secret_prompt_or_row_in_any_byte(
+    call: Call, platform: Running, deployed: dict[str, Any], taught: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    marker = "my-very-own-prompt"
+    call("chat", marker, "--max-tokens", "3")
+    target = tmp_path / "bundle.tar.gz"
+    call("support-bundle", str(target))
+    unpacked = gzip.decompress(target.read_bytes()).decode(errors="replace")
+    keys = load_secrets(platform.platform.config)
+    for secret in (*asdict(keys).values(), marker, *(answer for _, answer in taught)):
+        assert secret not in unpacked
+    for told in (deployed["job"]["id"], "logs/gateway.log", "logs/management.log", '"dataset"'):
+        assert told in unpacked
