@@ -44,6 +44,10 @@ def test_models_are_listed_for_people_and_for_scripts(call: Call, model_id: str)
     assert model_id in call("models", "list").stdout
     entries = read(call("models", "list", "--json"))
     assert model_id in [entry["model_id"] for entry in entries]
+    assert "acme/another-llama" in call("models", "search", "another").stdout
+    assert [entry["model_id"] for entry in read(call("models", "search", "tiny-llama", "--json"))] == [
+        "acme/tiny-llama"
+    ]
     assert read(call("models", "add", "acme/another-llama", "--dry-run", "--json"))["fits"]
 
 

@@ -11,7 +11,7 @@ from hearth_contracts.finetune import FinetunePlan, FinetuneRequest, FinetuneSta
 from hearth_contracts.fit import FitReport
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job, JobKind, JobStatus
-from hearth_contracts.models import ImportRequest, MergeRequest, ModelEntry
+from hearth_contracts.models import HubModel, ImportRequest, MergeRequest, ModelEntry
 
 from hearth_client import asks
 from hearth_client.binding import Async, Sync, operation
@@ -23,6 +23,7 @@ R = TypeVar("R", Run, AsyncRun)
 D = TypeVar("D", Deployment, AsyncDeployment)
 
 ModelEntries = list[ModelEntry]  # in the classes below, `list` is a method
+HubModels = list[HubModel]
 AuditEntries = list[AuditEntry]
 
 DeploymentName = Literal["default", "embedding", "rerank"]
@@ -43,6 +44,11 @@ class ModelCalls(Generic[J]):
     def finetunable(self) -> Request[ModelEntries]:
         """The base models that can be fine-tuned."""
         return get("/finetune/models/", list[ModelEntry])
+
+    @operation
+    def search(self, text: str, limit: int = 10) -> Request[HubModels]:
+        """Models on the hub by words of their names, most downloaded first."""
+        return get("/hub/models/", HubModels, search=text, limit=limit)
 
     @operation
     def add(self, model_id: str) -> Request[J]:

@@ -34,6 +34,19 @@ def list_all(as_json: Json = False) -> None:
 
 
 @app.command()
+def search(
+    text: Annotated[str, typer.Argument(help="words of their names")],
+    limit: Annotated[int, typer.Option(min=1, max=50, help="so many at most")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Search the hub."""
+    with hearth() as client:
+        found = client.models.search(text, limit)
+    rows = [(each.model_id, each.downloads, each.license, "yes" if each.gated else "") for each in found]
+    show(found, as_json, lambda: table(("id", "downloads in 30 days", "licence", "gated"), rows))
+
+
+@app.command()
 def add(model_id: ModelId, watch: Watch = False, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Download a model from the hub."""
     with hearth() as client:
