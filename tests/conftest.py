@@ -28,6 +28,7 @@ from tests.support.servers import free_port
 
 MODEL_ID = "acme/tiny-llama"
 OTHER_MODEL_ID = "acme/another-llama"  # on the hub, and not added yet
+CONSOLE_MODEL_ID = "acme/console-llama"  # the same, for the browser
 CONVERSATIONS = Path("tests/support/conversations.jsonl")
 HYPERPARAMETERS = {"max_steps": 80, "batch_size": 8, "learning_rate": 1e-2, "lora_rank": 16, "lora_alpha": 32}
 EMBEDDING_SECONDS = 180
@@ -99,14 +100,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hub's folder with the tiny Llama in it, twice."""
+    """A hub's folder with the tiny Llama in it, under three names."""
     root = tmp_path_factory.mktemp("hub")
     script = Path(__file__).parent / "support" / "tiny_llama.py"
     made = subprocess.run(
         [str(env_python("training")), str(script), str(root / MODEL_ID)], capture_output=True, text=True, check=False
     )
     assert made.returncode == 0, made.stderr
-    shutil.copytree(root / MODEL_ID, root / OTHER_MODEL_ID)
+    for other in (OTHER_MODEL_ID, CONSOLE_MODEL_ID):
+        shutil.copytree(root / MODEL_ID, root / other)
     return root
 
 
