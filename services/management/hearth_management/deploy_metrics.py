@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from hearth_contracts.deploy import DeploymentState, NodeReport
 from hearth_jobs import tallies
-from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, TRAINING
+from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, TRAINING, Lane, waiting
 from hearth_jobs.tallies import Tally
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
@@ -27,7 +27,7 @@ class DeployMetrics(Collector):
         """Look. Raises redis.RedisError."""
         yield from _replicas(self.services)
         yield from _tallies(self.services.redis)
-        yield from _lanes(self.services.redis)
+        yield from _lanes(self.services)
 
 
 def _replicas(services: Services) -> Iterator[Metric]:
@@ -64,14 +64,27 @@ def _tallies(redis: Redis) -> Iterator[Metric]:
     yield from (restarts, swaps, loads)
 
 
-def _lanes(redis: Redis) -> Iterator[Metric]:
-    waiting = GaugeMetricFamily("hearth_queue_items", "Items that wait for a worker", labels=["queue"])
+def unbegun(services: Services, lane: Lane) -> int:
+    """How many items of a lane nobody has begun. What is delivered twice stays in its queue, and counts once."""
+    items = waiting(services.redis, lane)
+    if lane in (DOWNLOADS, TRAINING):  # whose items are jobs
+        begun = {held.job.id for held in services.jobs.running() if held.owner}
+        return len(items & {job.id for job in services.jobs.active()} - begun)
+    return len(items)
+
+
+def _lanes(services: Services) -> Iterator[Metric]:
+    items = GaugeMetricFamily("hearth_queue_items", "Items that wait for a worker", labels=["queue"])
     workers = GaugeMetricFamily("hearth_workers", "Workers that take items", labels=["queue"])
     for lane in LANES:
-        queue = Queue(lane.queue, connection=redis)
-        waiting.add_metric([lane.queue], queue.count)
-        workers.add_metric([lane.queue], Worker.count(queue=queue))
-    yield from (waiting, workers)
+        items.add_metric([lane.queue], unbegun(services, lane))
+        workers.add_metric([lane.queue], workers_of(services.redis, lane))
+    yield from (items, workers)
+
+
+def workers_of(redis: Redis, lane: Lane) -> int:
+    """How many workers take items of a lane."""
+    return Worker.count(queue=Queue(lane.queue, connection=redis))
 
 
 def scrape_targets(nodes: list[NodeReport]) -> list[dict[str, object]]:

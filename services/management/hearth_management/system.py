@@ -3,9 +3,9 @@
 from hearth_contracts.system import QueueReport, Space, SystemReport
 from hearth_fit import machine
 from hearth_fit.machine import Room
-from rq import Queue, Worker
+from hearth_jobs.queues import Lane
 
-from hearth_management.deploy_metrics import LANES
+from hearth_management.deploy_metrics import LANES, unbegun, workers_of
 from hearth_management.models import import_folders
 from hearth_management.services import Services
 
@@ -17,7 +17,7 @@ def look(services: Services) -> SystemReport:
         memory=_space(here.memory),
         gpus=tuple(map(_space, here.gpus)),
         disk=_space(machine.disk_room(services.home.models)),
-        queues=tuple(_queue(services, lane.queue) for lane in LANES),
+        queues=tuple(_queue(services, lane) for lane in LANES),
         imports=tuple(sorted(import_folders(services))),
     )
 
@@ -26,6 +26,6 @@ def _space(room: Room) -> Space:
     return Space(total_bytes=room.total, free_bytes=max(0, room.free))
 
 
-def _queue(services: Services, name: str) -> QueueReport:
-    queue = Queue(name, connection=services.redis)
-    return QueueReport(queue=name, waiting=queue.count, workers=Worker.count(queue=queue))
+def _queue(services: Services, lane: Lane) -> QueueReport:
+    workers = workers_of(services.redis, lane)
+    return QueueReport(queue=lane.queue, waiting=unbegun(services, lane), workers=workers)

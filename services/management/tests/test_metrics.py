@@ -10,7 +10,7 @@ from hearth_contracts.finetune import Metric
 from hearth_contracts.jobs import JobKind, JobStatus
 from hearth_jobs import tallies
 from hearth_jobs.config import RedisSettings
-from hearth_jobs.queues import transaction
+from hearth_jobs.queues import TRAINING, enqueue, transaction
 from hearth_jobs.tallies import Tally
 from hearth_management.app import management_app
 from hearth_management.config import ManagementSettings
@@ -62,6 +62,21 @@ def test_a_job_is_counted_where_it_stands_and_once_only(services: Services, scra
         assert scrape("hearth_job_queue_wait_seconds_count", kind="finetune") == 1
         assert scrape("hearth_job_run_seconds_count", kind="finetune", status="FINISHED") == 1
         assert scrape("hearth_job_oldest_age_seconds", kind="finetune", status="RUNNING") == 0
+
+
+def test_an_item_that_was_queued_twice_waits_once_and_not_at_all_once_its_job_has_begun(
+    services: Services, scrape: Sampled, client: TestClient
+) -> None:
+    job_id = make_job(services)
+    for _ in range(2):
+        enqueue(services.redis, TRAINING, job_id)
+    assert scrape("hearth_queue_items", queue="training") == 1
+    attempt = services.jobs.claim(job_id, "host:1")
+    assert scrape("hearth_queue_items", queue="training") == 0
+    shown = {queue["queue"]: queue["waiting"] for queue in client.get("/v1/system").json()["queues"]}
+    assert shown["training"] == 0
+    services.jobs.finish(job_id, attempt, JobStatus.FINISHED)
+    assert scrape("hearth_queue_items", queue="training") == 0
 
 
 def test_attempts_beyond_the_first_are_retries_while_the_job_runs_and_after(

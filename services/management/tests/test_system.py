@@ -1,7 +1,8 @@
 """The machine's figures over the API."""
 
 from fastapi.testclient import TestClient
-from hearth_jobs.queues import DOWNLOADS, enqueue
+from hearth_contracts.jobs import JobKind
+from hearth_jobs.queues import DOWNLOADS, enqueue, transaction
 from hearth_management.services import Services
 
 from services.management.tests.conftest import answered
@@ -10,7 +11,10 @@ from services.management.tests.conftest import answered
 def test_the_machine_and_its_queues_are_told(client: TestClient, services: Services) -> None:
     (services.home.imports / "a-model").mkdir()
     (services.home.imports / ".hidden").mkdir()
-    enqueue(services.redis, DOWNLOADS, "nobody-takes-it")
+    pipe = transaction(services.redis)
+    job = services.jobs.create(pipe, kind=JobKind.DOWNLOAD, name="DOWNLOAD_x", subject="x")
+    pipe.execute()
+    enqueue(services.redis, DOWNLOADS, job.id)
     told = answered(client.get("/v1/system/"))
     for space in (told["memory"], told["disk"], *told["gpus"]):
         assert 0 <= space["free_bytes"] <= space["total_bytes"]
