@@ -27,6 +27,7 @@ from hearth_jobs import keys
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect as connect_redis
 from hearth_jobs.state import STATE_VERSION
+from hearth_jobs.store import JobStore
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.model_store import list_models, model_folder
 from hearth_storage.objects import ARTIFACTS, DATASETS, ensure_bucket
@@ -194,7 +195,15 @@ def restore(redis: Redis, s3: Minio, models: Path, source: Path) -> Head:
         record = json.loads(line)
         pipe.restore(record["key"], record["ttl_ms"], base64.b64decode(record["dump"]))
     pipe.execute()
+    _free(JobStore(redis))
     return head
+
+
+def _free(jobs: JobStore) -> None:
+    """Give every job at work back: its holder belongs to the platform that was saved, which may live beside this one."""
+    for held in jobs.running():
+        if held.owner:
+            jobs.release(held.job.id, held.job.attempt, "waiting: restored from a backup")
 
 
 def _check(source: Path) -> Head:

@@ -10,8 +10,10 @@ import pytest
 from hearth_contracts.jobs import JobKind, JobStatus
 from hearth_contracts.names import new_id
 from hearth_jobs import keys
+from hearth_jobs.owners import this_process
 from hearth_jobs.queues import transaction
 from hearth_jobs.state import STATE_VERSION, StateTooNew, check_state
+from hearth_jobs.store import JobStore
 from hearth_management.backup import RECORDS, BackupError, restore, save
 from hearth_management.services import Services
 from hearth_storage.adapters import read_manifest
@@ -104,6 +106,22 @@ def test_all_comes_back_but_who_was_alive(services: Services, saved: Path, job_i
     weights = next(empty.models.glob("*/snapshots/abc/model.safetensors"))
     assert weights.is_symlink()
     assert weights.read_bytes() == next(services.home.models.glob("*/blobs/b1")).read_bytes()
+
+
+def test_a_job_at_work_waits_for_another_worker_though_the_one_that_had_it_lives(
+    services: Services, job_id: str, tmp_path: Path, empty: Empty
+) -> None:
+    pipe = transaction(services.redis)
+    job = services.jobs.create(pipe, kind=JobKind.DEPLOY, name="DEPLOY_x", subject="x")
+    pipe.execute()
+    services.jobs.claim(job.id, str(this_process()))
+    file = tmp_path / "busy.tar"
+    save(services.redis, services.s3, None, file)
+    restore(empty.redis, empty.s3, empty.models, file)
+    restored = JobStore(empty.redis)
+    assert restored.get(job.id).status is JobStatus.RUNNING
+    assert restored.claim(job.id, "host:2") == 2
+    assert restored.get(job_id).status is JobStatus.FAILED
 
 
 def test_without_models_the_rest_comes_back(services: Services, job_id: str, tmp_path: Path, empty: Empty) -> None:
