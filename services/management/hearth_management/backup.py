@@ -200,7 +200,7 @@ def restore(redis: Redis, s3: Minio, models: Path, source: Path) -> Head:
 
 
 def _free(jobs: JobStore) -> None:
-    """Give every job at work back: its holder belongs to the platform that was saved, which may live beside this one."""
+    """Give every job at work back: its holder belongs to the platform that was saved, which may still live."""
     for held in jobs.running():
         if held.owner:
             jobs.release(held.job.id, held.job.attempt, "waiting: restored from a backup")
