@@ -85,17 +85,12 @@ def _asking(seconds: float) -> Retrying:
 
 def pytest_configure() -> None:
     """A run that is terminated, say for its time, stops its platform as one that is interrupted does."""
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `last` come after all others, which need what they take away; those marked `last(2)` after them."""
-
-    def place(item: pytest.Item) -> int:
-        marker = item.get_closest_marker("last")
-        return 0 if marker is None else (marker.args or (1,))[0]
-
-    items.sort(key=place)
+    """Tests marked `last` come after all others, which need what they take away."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(scope="session")

@@ -52,9 +52,9 @@ def test_a_restored_platform_serves_what_the_first_one_served(
                 assert answer(other.url, adapter_id, question) == expected
         with pytest.raises(CannotStart, match="the platform is up"):
             restore(other, file, QUIET)
-        for path in ("/api/v1/jobs/", "/api/v1/datasets/", "/api/v1/models/"):
-            old, new = (httpx.get(f"{url}{path}", trust_env=False).json() for url in (platform.url, other.url))
-            assert {entry["id"] for entry in old} <= {entry["id"] for entry in new}
+        for path, name in (("jobs", "id"), ("datasets", "id"), ("models", "model_id")):
+            old, new = (httpx.get(f"{url}/api/v1/{path}/", trust_env=False).json() for url in (platform.url, other.url))
+            assert {entry[name] for entry in old} <= {entry[name] for entry in new}
     finally:
         other.stop(QUIET)
     assert restore(other, file, QUIET) != 0  # it is not empty any more

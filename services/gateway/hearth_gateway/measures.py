@@ -39,7 +39,8 @@ _tokens = cache(TOKENS.labels)
 
 
 def ended(route: str, model: str, status: int, seconds: float) -> None:
-    """A request is over."""
+    """A request is over; `model` is empty where it was refused before one was found."""
+    model = model or "none"  # an empty label is no label to Prometheus
     _request(route, model, status).inc()
     _duration(route, model).observe(seconds)
 
