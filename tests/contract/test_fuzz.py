@@ -18,8 +18,8 @@ CONFIG = Path(__file__).with_name("schemathesis.toml").absolute()
 SECONDS = int(os.environ.get("HEARTH_FUZZ_SECONDS", "60"))
 SEED = os.environ.get("HEARTH_FUZZ_SEED", "1")
 ENDS_WHAT_OTHERS_ASK = "interrupt|/keys|/deployments"
-"""Not sent: an interrupt or a deployment deleted needs no parameter that is hard to guess, and once there is an API key,
-who has none is turned away. Tests of their own send them."""
+"""Not sent: interrupts and deletions of deployments need no parameter that is hard to guess, and once there is an API
+key, who has none is turned away. Tests of their own send them."""
 
 
 def schemathesis(platform: Running, folder: Path, *words: str, seconds: int) -> None:
