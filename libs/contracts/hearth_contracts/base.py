@@ -13,7 +13,9 @@ class Frozen(BaseModel):
 
 
 def _to_utc(value: object) -> object:
-    """Read a time without an offset as UTC, which is how `_to_text` writes it."""
+    """Read a time without an offset as UTC, which is how `_to_text` writes it. A number is none: of what unit?"""
+    if isinstance(value, int | float):
+        raise ValueError("a time is text, e.g. 2024-03-21T09:58:29")
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
     if isinstance(value, datetime) and value.tzinfo is None:

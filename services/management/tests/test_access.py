@@ -50,7 +50,14 @@ def test_nobody_locks_themselves_out(client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"limits": {"requests_per_minute": 0}}, {"role": "root"}, {"name": ""}, {"expires_at": "soon"}, {"unknown": 1}],
+    [
+        {"limits": {"requests_per_minute": 0}},
+        {"role": "root"},
+        {"name": ""},
+        {"expires_at": "soon"},
+        {"expires_at": 0},
+        {"unknown": 1},
+    ],
 )
 def test_what_makes_no_sense_is_a_422(client: TestClient, fields: dict[str, object]) -> None:
     reply = client.post("/v1/keys", json={"name": "k", "role": "admin", **fields})
