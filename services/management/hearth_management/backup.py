@@ -44,7 +44,6 @@ OURS = ("hearth:*", "rq:*")
 ALIVE = (keys.NODES, "hearth:node:", "rq:worker")
 BUCKETS = (DATASETS, ARTIFACTS)
 PIECE = 1 << 20
-LARGEST_RECORD = 1 << 30
 
 
 class BackupError(Exception):
@@ -219,7 +218,7 @@ def _check(source: Path) -> Head:
                 if file is None:
                     continue
                 if member.name in {HEAD, SUMS}:
-                    body = file.read(LARGEST_RECORD)
+                    body = file.read()
                     found[member.name] = hashlib.sha256(body).hexdigest()
                     if member.name == HEAD:
                         head = Head.model_validate_json(body)

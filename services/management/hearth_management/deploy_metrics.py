@@ -5,16 +5,13 @@ from collections.abc import Iterator
 
 from hearth_contracts.deploy import DeploymentState, NodeReport
 from hearth_jobs import tallies
-from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, TRAINING, Lane, waiting
 from hearth_jobs.tallies import Tally
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 from redis import Redis
-from rq import Queue, Worker
 
+from hearth_management.lanes import LANES, unbegun, workers_of
 from hearth_management.services import Services
-
-LANES = (DOWNLOADS, TRAINING, INFERENCE_LLM, INFERENCE_EMBEDDING)
 
 
 class DeployMetrics(Collector):
@@ -64,15 +61,6 @@ def _tallies(redis: Redis) -> Iterator[Metric]:
     yield from (restarts, swaps, loads)
 
 
-def unbegun(services: Services, lane: Lane) -> int:
-    """How many items of a lane nobody has begun. What is delivered twice stays in its queue, and counts once."""
-    items = waiting(services.redis, lane)
-    if lane in (DOWNLOADS, TRAINING):  # whose items are jobs
-        begun = {held.job.id for held in services.jobs.running() if held.owner}
-        return len(items & {job.id for job in services.jobs.active()} - begun)
-    return len(items)
-
-
 def _lanes(services: Services) -> Iterator[Metric]:
     items = GaugeMetricFamily("hearth_queue_items", "Items that wait for a worker", labels=["queue"])
     workers = GaugeMetricFamily("hearth_workers", "Workers that take items", labels=["queue"])
@@ -80,11 +68,6 @@ def _lanes(services: Services) -> Iterator[Metric]:
         items.add_metric([lane.queue], unbegun(services, lane))
         workers.add_metric([lane.queue], workers_of(services.redis, lane))
     yield from (items, workers)
-
-
-def workers_of(redis: Redis, lane: Lane) -> int:
-    """How many workers take items of a lane."""
-    return Worker.count(queue=Queue(lane.queue, connection=redis))
 
 
 def scrape_targets(nodes: list[NodeReport]) -> list[dict[str, object]]:

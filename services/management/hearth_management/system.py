@@ -5,7 +5,7 @@ from hearth_fit import machine
 from hearth_fit.machine import Room
 from hearth_jobs.queues import Lane
 
-from hearth_management.deploy_metrics import LANES, unbegun, workers_of
+from hearth_management.lanes import LANES, unbegun, workers_of
 from hearth_management.models import import_folders
 from hearth_management.services import Services
 

@@ -1,0 +1,23 @@
+"""The queues as people count them: what waits in each, and who takes from it."""
+
+from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, TRAINING, Lane, waiting
+from redis import Redis
+from rq import Queue, Worker
+
+from hearth_management.services import Services
+
+LANES = (DOWNLOADS, TRAINING, INFERENCE_LLM, INFERENCE_EMBEDDING)
+
+
+def unbegun(services: Services, lane: Lane) -> int:
+    """How many items of a lane nobody has begun. What is delivered twice stays in its queue, and counts once."""
+    items = waiting(services.redis, lane)
+    if lane in (DOWNLOADS, TRAINING):  # whose items are jobs
+        begun = {held.job.id for held in services.jobs.running() if held.owner}
+        return len(items & {job.id for job in services.jobs.active()} - begun)
+    return len(items)
+
+
+def workers_of(redis: Redis, lane: Lane) -> int:
+    """How many workers take items of a lane."""
+    return Worker.count(queue=Queue(lane.queue, connection=redis))
