@@ -65,8 +65,8 @@ def load_adapted(spec: RunSpec) -> Any:
 def training_dtype(weight_bytes: int, capability: str, *, gpu: bool) -> torch.dtype:
     """What a base of so many bytes is trained in; `capability` is torch's word for the CPU's instructions.
 
-    bfloat16 on GPUs, and on CPUs with AVX-512, where oneDNN multiplies it: Gemma 3 270M on two cores took 118 s, and 188
-    s in float32. Without AVX-512 torch multiplies bfloat16 by a plain loop, a hundred times slower than float32. Small
+    bfloat16 on GPUs, and on CPUs with AVX-512, where oneDNN multiplies it: Gemma 3 270M on two cores took 118 s, and
+    188 s in float32. Without AVX-512 torch multiplies bfloat16 by a plain loop, a hundred times slower. Small
     models on a CPU are trained in float32 anyway, which is steadier and costs them little.
     """
     fast = gpu or (capability.startswith("AVX512") and weight_bytes >= SMALL_MODEL_BYTES)
