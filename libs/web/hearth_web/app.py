@@ -53,6 +53,7 @@ def build_app(
 
     @asynccontextmanager
     async def alive(app: FastAPI) -> AsyncIterator[None]:
+        app.openapi()  # FastAPI builds routes when they are first matched; built here, no request waits or fails for it
         async with lifespan(app) if lifespan is not None else nullcontext(), beating():
             yield
 

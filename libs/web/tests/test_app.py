@@ -116,3 +116,9 @@ def test_a_well_formed_request_id_is_kept_and_another_replaced(client: TestClien
 def test_ready_names_what_is_away(client: TestClient) -> None:
     reply = client.get("/health/ready")
     assert (reply.status_code, reply.json()) == (503, {"status": "waiting", "away": ["db"]})
+
+
+def test_routes_are_built_before_the_first_request() -> None:
+    app = build_app(title="t", description="d", checks={}, unavailable={})
+    with TestClient(app):
+        assert app.openapi_schema is not None
