@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hearth_contracts.fit import Need, Resource
+from hearth_contracts.precision import training_width
 
 from hearth_fit.facts import Facts
 from hearth_fit.machine import Machine, Room
@@ -11,9 +12,6 @@ from hearth_fit.weigh import GIB, weigh
 
 TRAINER_PROCESS_BYTES = GIB
 """torch, transformers, TRL and PEFT before any weights: measured 0.8 GiB."""
-
-SMALL_MODEL_BYTES = 200_000_000
-"""Below it the trainer computes in float32 on a CPU."""
 
 _ADAPTER_WIDTH = 4  # PEFT keeps what is trained in float32
 _OPTIMIZER_WIDTH = 8  # AdamW: two float32 moments a trained number (Loshchilov & Hutter 2019, algorithm 2)
@@ -34,6 +32,7 @@ class Training:
 
     facts: Facts
     device: Literal["cpu", "cuda"]
+    avx512: bool  # whether the CPU has it
     rank: int
     target_modules: tuple[str, ...] | None  # ends of layers' names; None: every linear layer
     rows_at_once: int  # that go through the model together
@@ -48,7 +47,7 @@ class Training:
         """Bytes a number of the base, as the trainer loads it."""
         if self.load_in_4bit:
             return _QLORA_WIDTH
-        return 4.0 if self.device == "cpu" and self.facts.weights_bytes < SMALL_MODEL_BYTES else 2.0
+        return float(training_width(self.facts.weights_bytes, gpu=self.device == "cuda", avx512=self.avx512))
 
     @property
     def tokens(self) -> int:

@@ -160,7 +160,7 @@ def test_gpus_are_those_that_the_driver_lists(tmp_path: Path) -> None:
 
 def training(facts: Facts, **fields: object) -> Training:
     usual: dict[str, object] = {
-        "device": "cpu", "rank": 8, "target_modules": None, "rows_at_once": 8, "max_length": 1024,
+        "device": "cpu", "avx512": True, "rank": 8, "target_modules": None, "rows_at_once": 8, "max_length": 1024,
         "dataset_bytes": 100_000, "dataset_rows": 100,
     }  # fmt: skip
     return Training(facts, **{**usual, **fields})  # type: ignore[arg-type]
@@ -180,6 +180,15 @@ def test_training_seven_billion_on_a_24_gib_card_fits_only_in_4_bits() -> None:
     assert not whole[Resource.GPU_MEMORY].fits
     narrow = training(llama_2_7b(), **long, load_in_4bit=True, rows_at_once=4)
     assert by_resource(training_needs(narrow, machine, NOTHING, disk))[Resource.GPU_MEMORY].fits
+
+
+def test_a_base_is_reckoned_in_what_it_is_trained_in() -> None:
+    two_bytes = training(llama_2_7b()).width
+    assert (two_bytes, training(llama_2_7b(), avx512=False).width) == (2.0, 4.0)
+    assert training(llama_2_7b(), device="cuda", avx512=False).width == 2.0
+    memory = Machine(Room(64 * GIB, 30 * GIB))
+    wide = by_resource(training_needs(training(llama_2_7b(), avx512=False), memory, NOTHING, Room(GIB, GIB)))
+    assert wide[Resource.MEMORY].parts["weights"] / GIB == pytest.approx(25.1, abs=0.3)
 
 
 def test_the_length_of_a_batch_is_bounded_by_the_rows_and_by_max_length(facts: Facts) -> None:

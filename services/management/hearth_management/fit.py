@@ -5,6 +5,7 @@ from hearth_contracts.deploy import DeploymentSpec, Engine, Task
 from hearth_contracts.engine import EngineSettings
 from hearth_contracts.fit import FitReport
 from hearth_contracts.jobs import JobKind, JobStatus
+from hearth_contracts.precision import has_avx512
 from hearth_fit import machine
 from hearth_fit.facts import Facts, FactsUnknown, read_facts
 from hearth_fit.machine import Machine, Room
@@ -82,6 +83,7 @@ def finetune_report(
     training = Training(
         facts,
         device=services.settings.engine_device,
+        avx512=has_avx512(),
         rank=rank,
         target_modules=target_modules,
         rows_at_once=rows_at_once,

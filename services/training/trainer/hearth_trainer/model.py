@@ -6,12 +6,11 @@ from typing import Any
 import torch
 from hearth_contracts.finetune import RunSpec
 from hearth_contracts.hyperparameters import Hyperparameters
+from hearth_contracts.precision import has_avx512, training_width
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
 
 from hearth_trainer.refusal import Refused
-
-SMALL_MODEL_BYTES = 200_000_000
 
 
 def load_tokenizer(spec: RunSpec) -> Any:
@@ -62,20 +61,10 @@ def load_adapted(spec: RunSpec) -> Any:
         raise Refused(f"target_modules do not fit {spec.model_id}: {error}") from error
 
 
-def training_dtype(weight_bytes: int, capability: str, *, gpu: bool) -> torch.dtype:
-    """What a base of so many bytes is trained in; `capability` is torch's word for the CPU's instructions.
-
-    bfloat16 on GPUs, and on CPUs with AVX-512, where oneDNN multiplies it: Gemma 3 270M on two cores took 118 s, and
-    188 s in float32. Without AVX-512 torch multiplies bfloat16 by a plain loop, a hundred times slower. Small
-    models on a CPU are trained in float32 anyway, which is steadier and costs them little.
-    """
-    fast = gpu or (capability.startswith("AVX512") and weight_bytes >= SMALL_MODEL_BYTES)
-    return torch.bfloat16 if fast else torch.float32
-
-
 def _dtype(spec: RunSpec) -> torch.dtype:
     weights = sum(path.stat().st_size for path in Path(spec.model_path).glob("*.safetensors"))
-    return training_dtype(weights, torch.backends.cpu.get_cpu_capability(), gpu=torch.cuda.is_available())
+    width = training_width(weights, gpu=torch.cuda.is_available(), avx512=has_avx512())
+    return torch.bfloat16 if width == 2 else torch.float32
 
 
 def _lora(settings: Hyperparameters) -> LoraConfig:
