@@ -5,34 +5,23 @@ So nothing here depends on how long something takes.
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hearth_contracts.base import now
-from hearth_dataset.app import dataset_app
-from hearth_dataset.config import DatasetSettings
-from hearth_gateway.app import Gateway
-from hearth_gateway.config import GatewaySettings
-from hearth_gateway.server import server_options
-from hearth_jobs.config import RedisSettings
-from hearth_management.app import management_app
-from hearth_management.config import ManagementSettings
-from hearth_management.services import build_services
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.model_store import StoredModel, model_folder, record_model
 from huggingface_hub import constants
 from minio import Minio
 from playwright.sync_api import Browser, Page, expect
-from pydantic import SecretStr
 from redis import Redis
-from uvicorn import Config
 
 from services.management.tests.conftest import BASE_SHAPES, SMALL, safetensors
 from tests.conftest import CONVERSATIONS
 from tests.support.browser import Visitor, visit
-from tests.support.servers import free_ports, running
+from tests.support.control_plane import control_plane
+from tests.support.servers import free_port
 
 BASE = "acme/base"
 
@@ -50,8 +39,7 @@ def place(
     redis: Redis, redis_url: str, s3: Minio, s3_settings: S3Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Place]:
     """Gateway, management and dataset service, with one base model and one folder to import."""
-    management, dataset, public, nobody = free_ports(4)
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{nobody}")
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free_port()}")
     home = HomeSettings(home=tmp_path / "home")
     (home.imports / "a-folder").mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
@@ -61,17 +49,8 @@ def place(
     (snapshot / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], **SMALL}))
     (snapshot / "model.safetensors").write_bytes(safetensors(BASE_SHAPES))
     record_model(home.models, StoredModel(model_id=BASE, revision="abc", size_bytes=7, license="mit", created_at=now()))
-    services = build_services(
-        ManagementSettings(embedding_model=""), home, RedisSettings(redis_url=SecretStr(redis_url)), s3_settings
-    )
-    settings = GatewaySettings(
-        management_url=f"http://127.0.0.1:{management}", dataset_url=f"http://127.0.0.1:{dataset}"
-    )
-    with ExitStack() as stack:
-        for app, port in ((management_app(services), management), (dataset_app(s3, redis, DatasetSettings()), dataset)):
-            stack.enter_context(running(Config(app, port=port, log_config=None)))
-        stack.enter_context(running(Config(Gateway(settings, redis), **(server_options(settings) | {"port": public}))))
-        yield Place(f"http://127.0.0.1:{public}", home)
+    with control_plane(home, redis, redis_url, s3, s3_settings) as url:
+        yield Place(url, home)
 
 
 @pytest.fixture

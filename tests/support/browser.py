@@ -67,5 +67,5 @@ def visit(browser: Browser, url: str, **options: object) -> Iterator[Visitor]:
     try:
         yield visitor
     finally:
-        print(f"{visitor.page.url} showed at the end:\n{visitor.page.inner_text('body')}")  # pytest shows it of failures
+        print(f"{visitor.page.url} showed at the end:\n{visitor.page.inner_text('body')}")  # for pytest to show
         context.close()

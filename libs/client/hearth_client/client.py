@@ -10,12 +10,14 @@ from hearth_client.resources import (
     AsyncJobs,
     AsyncKeys,
     AsyncModels,
+    AsyncSystem,
     AsyncUsage,
     Deploy,
     Finetune,
     Jobs,
     Keys,
     Models,
+    System,
     Usage,
 )
 from hearth_client.sender import AsyncSender, Sender
@@ -45,6 +47,7 @@ class Hearth:
         self.jobs = Jobs(sender)
         self.keys = Keys(sender)
         self.usage = Usage(sender)
+        self.system = System(sender)
 
     def openai(self, **options: Any) -> "OpenAI":
         """OpenAI's own client, pointed at this platform. `options` are its."""
@@ -79,6 +82,7 @@ class AsyncHearth:
         self.jobs = AsyncJobs(sender)
         self.keys = AsyncKeys(sender)
         self.usage = AsyncUsage(sender)
+        self.system = AsyncSystem(sender)
 
     def openai(self, **options: Any) -> "AsyncOpenAI":
         """OpenAI's own client, pointed at this platform. `options` are its."""

@@ -1,4 +1,4 @@
-"""Models, jobs, fine-tunes, deployments, keys and usage: what can be asked of each."""
+"""Models, jobs, fine-tunes, deployments, keys, usage and the system: what can be asked of each."""
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
@@ -12,6 +12,7 @@ from hearth_contracts.fit import FitReport
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_contracts.models import HubModel, ImportRequest, MergeRequest, ModelEntry
+from hearth_contracts.system import SystemReport
 
 from hearth_client import asks
 from hearth_client.binding import Async, Sync, operation
@@ -339,4 +340,21 @@ class Usage(UsageCalls, Sync):
 
 
 class AsyncUsage(UsageCalls, Async):
+    """The same, awaited."""
+
+
+class SystemCalls:
+    """The machine that Hearth's management runs on, and the queues of all machines."""
+
+    @operation
+    def look(self) -> Request[SystemReport]:
+        """What is free, and what waits for whom."""
+        return get("/system/", SystemReport)
+
+
+class System(SystemCalls, Sync):
+    """The machine and the queues."""
+
+
+class AsyncSystem(SystemCalls, Async):
     """The same, awaited."""

@@ -1,24 +1,19 @@
-"""Checks of the platform: its stores and programs while it is up, what is left of it while it is down."""
+"""Checks of this machine's platform: its stores and programs while it is up, what is left of it while it is down."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 
 import httpx
 from hearth_jobs.guard import relatives
-from redis.exceptions import AuthenticationError, RedisError
 
 from hearth_local.config import gateway_tls, load_secrets
+from hearth_local.doctor.stores import Mends, redis_findings, s3_findings
 from hearth_local.findings import Finding, fault, ok, warning
 from hearth_local.platform import Platform
 from hearth_local.processes import last_lines
 from hearth_local.programs import Context, s3_client
 from hearth_local.text import span
 
-SKEW_SECONDS = 1.0
-"""Leases are counted on Redis's clock, times of records on ours."""
-
-SLOW_SECONDS = 0.5
 OLD_PASSWORD = "`hearth down`, then `hearth up`: it starts with the passwords of secrets.env"
 HTTP_PORTS = ("management", "dataset", "gateway")
 
@@ -40,49 +35,15 @@ def leftovers(platform: Platform) -> Iterator[Finding]:
 
 def redis(platform: Platform) -> Iterator[Finding]:
     """Whether it answers with our password, keeps what it is given, and has our time."""
-    context = _context(platform)
-    port = platform.config.ports["redis"]
-    try:
-        with context.redis() as client:
-            asked = time.time()
-            began = time.monotonic()
-            seconds, microseconds = client.time()
-            took = time.monotonic() - began
-            persistence = client.info("persistence")
-            version = client.info("server").get("valkey_version") or client.info("server")["redis_version"]
-    except AuthenticationError as error:
-        yield fault("redis", f"port {port} refuses our password: {error}", OLD_PASSWORD)
-        return
-    except RedisError as error:
-        yield fault(
-            "redis", f"does not answer on port {port}: {error}", "`hearth logs valkey` says why; `hearth up` starts it"
-        )
-        return
-    if took > SLOW_SECONDS:
-        yield warning("redis", f"took {took:.1f} s to answer", "is the machine short of memory or its disk busy?")
-    if persistence.get("aof_last_write_status", "ok") != "ok":
-        yield fault("redis", "cannot write its log to disk", "free some of the disk that HEARTH_HOME lies on")
-    yield ok("redis", f"version {version} answers on port {port}")
-    skew = seconds + microseconds / 1e6 - (asked + took / 2)
-    if abs(skew) > SKEW_SECONDS:
-        yield fault("clock", f"Redis's clock is {skew:+.1f} s off ours", "set both by NTP (timedatectl set-ntp true)")
-    else:
-        yield ok("clock", f"Redis's is {abs(skew) * 1000:.0f} ms from ours")
+    mends = Mends(refused=OLD_PASSWORD, away="`hearth logs valkey` says why; `hearth up` starts it")
+    yield from redis_findings(_context(platform).redis(), f"port {platform.config.ports['redis']}", mends)
 
 
 def s3(platform: Platform) -> Iterator[Finding]:
     """Whether it answers with our keys, if it is one of the platform's own."""
-    if all(program.port != "s3" for program in platform.programs):
-        return
-    port = platform.config.ports["s3"]
-    try:
-        buckets = [bucket.name for bucket in s3_client(_context(platform)).list_buckets()]
-    except Exception as error:  # the SDK has exceptions of its own, its HTTP library's come through
-        refused = "AccessDenied" in str(error) or "InvalidAccessKeyId" in str(error) or "Signature" in str(error)
-        remedy = OLD_PASSWORD if refused else "`hearth logs s3` says why; `hearth up` starts it"
-        yield fault("s3", f"port {port} does not answer us: {str(error)[:200]}", remedy)
-    else:
-        yield ok("s3", f"answers on port {port}; buckets: {', '.join(sorted(buckets)) or 'none yet'}")
+    if any(program.port == "s3" for program in platform.programs):
+        mends = Mends(refused=OLD_PASSWORD, away="`hearth logs s3` says why; `hearth up` starts it")
+        yield from s3_findings(s3_client(_context(platform)), f"port {platform.config.ports['s3']}", mends)
 
 
 def programs(platform: Platform) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """`hearth doctor` and `hearth support-bundle`: what is wrong here, and what to send to somebody who helps."""
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from hearth_local.findings import Finding, Verdict
 from rich.markup import escape
 from rich.table import Column, Table
 
-from hearth_cli.console import Json, console, say, show
+from hearth_cli.console import Json, console, hearth, say, show
 from hearth_cli.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -20,16 +21,27 @@ COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "red"}
 
 
 def doctor(as_json: Json = False) -> None:
-    """Find what is wrong with this machine and its platform, and how to mend it; exit code 1 on a fault."""
-    from hearth_local.doctor import examine
-
-    findings = examine(this_platform())
+    """Find what is wrong with this machine and its platform, or with the one HEARTH_URL names; exit 1 on a fault."""
+    findings = _elsewhere() if os.environ.get("HEARTH_URL") else _here()
     show(findings, as_json, lambda: _table(findings))
     faults = sum(finding.verdict is Verdict.FAULT for finding in findings)
     if not as_json:
         console.print(f"faults: {faults}" if faults else "no fault")
     if faults:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _here() -> list[Finding]:
+    from hearth_local.doctor import examine
+
+    return examine(this_platform())
+
+
+def _elsewhere() -> list[Finding]:
+    from hearth_cli.elsewhere import examine_elsewhere
+
+    with hearth() as client:
+        return examine_elsewhere(client)
 
 
 def support_bundle(
