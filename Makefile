@@ -53,7 +53,7 @@ compose-down: ## stop the containers; the volumes stay
 	@$(COMPOSE) down
 
 test: ## every test, the main job on real engines included; make test T=libs for some
-	@$(SETUP) dev clients $(ENGINES)
+	@$(SETUP) dev clients helm $(ENGINES)
 	@$(DEV)/python -m pytest $(T)
 
 bench-gateway: ## the gateway beside nginx, vllm-router and a plain proxy (15 min, needs cc and two cores)

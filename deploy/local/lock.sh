@@ -13,6 +13,7 @@ compile deploy/local platform.lock platform.in
 compile deploy/local dev.lock dev.in
 compile deploy/local clients.lock clients.in
 compile deploy/local models.lock models.in --no-deps
+compile deploy/local helm.lock helm.in --no-deps
 # what the light parts of the images hold, in the light environment's versions
 for service in services/*/; do
     python3 deploy/docker/image.py requirements "$service" |

@@ -30,12 +30,13 @@ ENGINE_PYTHON = "3.11"  # the locks are compiled for it, and torch's CPU build i
 LIGHT = ("platform", "dev")
 NEEDED_MIB = {
     "platform": 400,
-    "dev": 700,
+    "dev": 850,
     "training": 1300,
     "vllm": 2400,
     "infinity": 1300,
     "models": 400,
     "clients": 500,
+    "helm": 80,
 }
 """Disk for each environment without a GPU, measured. Links between them and the installer's cache may save half."""
 NEEDED_MIB_GPU = {"training": 9000, "vllm": 15_000, "infinity": 9000}
@@ -98,6 +99,7 @@ def environments() -> dict[str, Environment]:
         Environment("infinity", engines / "infinity/cpu.lock", engines / "infinity/gpu.lock"),
         Environment("clients", HERE / "clients.lock", HERE / "clients.lock"),
         Environment("models", HERE / "models.lock", HERE / "models.lock", is_data=True),
+        Environment("helm", HERE / "helm.lock", HERE / "helm.lock", is_data=True),
     ]
     return {environment.name: environment for environment in made}
 

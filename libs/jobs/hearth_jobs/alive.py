@@ -1,14 +1,18 @@
 """`python -m hearth_jobs.alive NAME`: exit code 0 when the worker NAME of this host is at work. For health checks.
 
 At work: it has registered with RQ and its heartbeat is recent, so it reaches Redis and takes items, or works on one.
+With `--redis-or-not` also while Redis is away: then nobody can tell, the work goes on, and whoever starts workers anew
+on the strength of this check must leave it alone.
 """
 
+import argparse
 import socket
 import sys
 from datetime import timedelta
 
 from hearth_contracts.base import now
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Worker
 
 from hearth_jobs.config import RedisSettings
@@ -25,5 +29,18 @@ def is_alive(redis: Redis, name: str) -> bool:
     return any(beat is not None and now() - beat < RECENT for beat in beats)
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Look; the exit code."""
+    parser = argparse.ArgumentParser(prog="alive", description="whether a worker of this host is at work")
+    parser.add_argument("name", help="what the worker is called, e.g. training")
+    parser.add_argument("--redis-or-not", action="store_true", help="0 also while Redis is away")
+    options = parser.parse_args(argv)
+    try:
+        return 0 if is_alive(connect(RedisSettings()), options.name) else 1
+    except RedisError as error:
+        print(f"Redis is away, so nobody can tell: {error}", file=sys.stderr)  # noqa: T201
+        return 0 if options.redis_or_not else 1
+
+
 if __name__ == "__main__":
-    sys.exit(0 if is_alive(connect(RedisSettings()), sys.argv[1]) else 1)
+    sys.exit(main())

@@ -25,8 +25,10 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
+from rq.worker_registration import register
 
 from hearth_jobs.config import SILENT_SECONDS
+from hearth_jobs.guard import started
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +47,14 @@ class _Standby:
 
 
 class HearthWorker(Worker):
-    """RQ's forking worker with six changes.
+    """RQ's forking worker with seven changes.
 
     Told to stop, it tells its work-horse too, which gives the job's lease back: RQ would wait for the job's end,
     which for a deployment is never. And it does stop, though a fork's hooks swallow RQ's exception. Killed, its
     work-horse dies with it: RQ would leave it working, unseen, while the next worker takes another job. A
     work-horse that is frozen is killed before its lease ends, so that it can not wake up beside the next attempt. While
-    Redis is away both live on: RQ's worker would quit at its next heartbeat. With `make_ready`, the next
+    Redis is away both live on: RQ's worker would quit at its next heartbeat; and the worker is listed again
+    afterwards, which RQ forgets to do for one whose entry has expired. With `make_ready`, the next
     work-horse is forked while there is no job, calls that function, and waits: what takes long and is the same for
     every job is paid before the job comes.
     """
@@ -169,6 +172,9 @@ class HearthWorker(Worker):
         if self._stop_requested and self.get_state() == WorkerStatus.IDLE:
             raise StopRequested
         super().heartbeat(timeout, pipeline)
+        register(self, pipeline)
+        if pipeline is None and self.birth_date is not None:  # with one, RQ looks whether the entry is whole
+            self.connection.hset(self.key, mapping=self.serialize())
 
     def maintain_heartbeats(self, job: Job) -> None:
         """RQ's own book-keeping, which nobody of us reads: it can wait while Redis is away."""
@@ -206,15 +212,23 @@ def _watch(pipe: int, horse: int) -> None:
         os.close(pipe)
 
 
+def unique(name: str) -> str:
+    """A worker's name in RQ, which takes none twice within two minutes: with its host, its process id, and its start.
+
+    In a container that was killed and started again the process has the same id.
+    """
+    return f"{name}@{socket.gethostname()}-{os.getpid()}-{started(os.getpid())}"
+
+
 def work(redis: Redis, queue: str, name: str, make_ready: Callable[[], None] | None = None) -> None:
-    """Take items from `queue` until told to stop. `name` shows in `status`; host and pid make it unique.
+    """Take items from `queue` until told to stop. `name` shows in `status`.
 
     `make_ready` is called in each work-horse before its job comes.
     """
     lane = Queue(queue, connection=redis, serializer=JSONSerializer)
     worker = HearthWorker(
         [lane],
-        name=f"{name}@{socket.gethostname()}-{os.getpid()}",
+        name=unique(name),
         connection=redis,
         serializer=JSONSerializer,
         worker_ttl=60,

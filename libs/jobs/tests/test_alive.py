@@ -5,10 +5,12 @@ from datetime import timedelta
 
 import pytest
 from hearth_contracts.base import now
-from hearth_jobs.alive import RECENT, is_alive
+from hearth_jobs.alive import RECENT, is_alive, main
 from redis import Redis
 from rq import Queue, Worker
 from rq.utils import utcformat
+
+from tests.support.servers import free_port
 
 
 def register(redis: Redis, name: str, beat_ago: timedelta = timedelta(0)) -> None:
@@ -35,3 +37,19 @@ def test_a_worker_is_alive_that_is_of_this_host_and_name_and_beat_lately(
 
 def test_nobody_is_alive_where_no_worker_has_registered(redis: Redis) -> None:
     assert not is_alive(redis, "training")
+
+
+def test_while_redis_is_away_only_the_check_that_may_restart_a_worker_is_content(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HEARTH_REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
+    assert main(["training"]) == 1
+    assert main(["training", "--redis-or-not"]) == 0
+
+
+def test_where_redis_answers_a_worker_that_is_not_there_fails_both_checks(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEARTH_REDIS_URL", redis_url)
+    assert main(["training"]) == 1
+    assert main(["training", "--redis-or-not"]) == 1

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hearth_jobs import worker as worker_module
 from hearth_jobs.queues import Lane, enqueue
-from hearth_jobs.worker import HearthWorker
+from hearth_jobs.worker import HearthWorker, unique
 from redis import Redis
-from rq import Queue
+from rq import Queue, Worker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
@@ -147,3 +148,28 @@ def test_a_request_to_stop_that_got_lost_in_a_fork_is_heeded_before_the_next_wai
         worker._shutdown()
     with pytest.raises(StopRequested):
         worker.heartbeat()
+
+
+def born(redis: Redis, name: str) -> HearthWorker:
+    worker = HearthWorker([Queue("some", connection=redis)], name=name, connection=redis, serializer=JSONSerializer)
+    worker.register_birth()
+    return worker
+
+
+def test_a_killed_container_begins_again_with_the_same_host_and_process_id(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for since in ("100", "250"):
+        monkeypatch.setattr(worker_module, "started", lambda _pid, since=since: since)
+        born(redis, unique("training"))
+    assert len(Worker.all(connection=redis)) == 2
+
+
+def test_a_worker_whose_entry_expired_while_redis_was_away_is_listed_again(redis: Redis) -> None:
+    worker = born(redis, "training@here-1-1")
+    redis.delete(worker.key)
+    assert Worker.all(connection=redis) == []  # and RQ forgets its name too
+    worker.heartbeat()
+    (found,) = Worker.all(connection=redis)
+    assert (found.name, found.pid, found.last_heartbeat is not None) == (worker.name, os.getpid(), True)
+    assert Worker.count(queue=Queue("some", connection=redis)) == 1
