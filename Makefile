@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs doctor backup restore compose-up compose-down test chaos fuzz bench-gateway bench-data lint format lock clean
+.PHONY: help setup demo up down status logs doctor backup restore compose-up compose-down test chaos fuzz bench-gateway bench-data bench-scale lint format lock clean
 
 ENVS := $(or $(HEARTH_ENVS),.envs)
 LIGHT := $(ENVS)/platform/bin/python
@@ -63,6 +63,10 @@ bench-gateway: ## the gateway beside nginx, vllm-router and a plain proxy (15 mi
 bench-data: ## datasets beside the bare S3 client: a 5 GiB file, ten at once (20 min, 15 GB of disk)
 	@$(SETUP) dev
 	@$(DEV)/python -m tests.bench.data
+
+bench-scale: ## what each part costs as there is more of it: jobs, nodes, adapters, datasets (5 min, needs cc and two cores)
+	@$(SETUP) dev
+	@$(DEV)/python -m tests.bench.scale
 
 chaos: ## random faults on a real platform: make chaos SEED=7 FAULTS=50 [ONLY=download,queued] [SWAPS=20] [DISK=3000]
 	@$(SETUP) dev $(ENGINES)

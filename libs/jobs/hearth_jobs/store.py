@@ -1,6 +1,6 @@
 """The job store: every change of a job's state is one Lua script, so it happens whole or not at all."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -32,11 +32,11 @@ class StaleAttempt(Exception):
 
 @dataclass(frozen=True)
 class Held:
-    """A running job, and what is private of it."""
+    """A job that is not over, and what is private of it."""
 
     job: Job
     subject: str  # what the job is about: a fine-tune's id, a deployment's name, a model's id
-    owner: str  # who holds it (see `owners`); '' when it waits for another attempt
+    owner: str  # who holds it (see `owners`); '' when it waits for its first attempt, or for another
     deaths: int  # how many of its attempts ended with their worker's death
     lapsed: bool  # its lease has ended
 
@@ -81,19 +81,27 @@ class JobStore:
         """All jobs not yet over, in no order."""
         return self.many([text(i) for i in self.redis.zrange(keys.ACTIVE_JOBS, 0, -1)])
 
-    def running(self) -> list[Held]:
-        """The running jobs, those whose lease ended longest ago first."""
+    def unheld(self) -> set[str]:
+        """The ids of all that wait for a worker: their lease, by which the index is ordered, is nobody's."""
+        return {text(job_id) for job_id in self.redis.zrangebyscore(keys.ACTIVE_JOBS, 0, 0)}
+
+    def open(self, apart_from: Collection[str] = ()) -> list[Held]:
+        """The jobs not yet over, those whose lease ended longest ago first; `apart_from` are not read."""
         seconds, micros = self.redis.time()
         clock = seconds * 1000 + micros // 1000
+        ids = [text(i) for i in self.redis.zrange(keys.ACTIVE_JOBS, 0, -1)]
         found = []
-        for job_id in [text(i) for i in self.redis.zrange(keys.ACTIVE_JOBS, 0, -1)]:
-            record = fields_of(self.redis.hgetall(keys.job(job_id)))
+        for job_id, record in self._records(job_id for job_id in ids if job_id not in apart_from):
             job = self._job(job_id, record)
-            if job.status is JobStatus.RUNNING:  # else it has ended just now, or is queued
+            if not job.status.is_over:  # else it has ended just now
                 lapsed = int(record["lease_until_ms"]) <= clock
                 owner, deaths = record.get("owner", ""), int(record.get("deaths", "0"))
                 found.append(Held(job, record["subject"], owner, deaths, lapsed))
         return found
+
+    def running(self) -> list[Held]:
+        """The running jobs, those whose lease ended longest ago first."""
+        return [held for held in self.open() if held.job.status is JobStatus.RUNNING]
 
     def expired(self) -> list[Held]:
         """Those of them whose lease has ended, or that were given back and wait for another attempt."""
@@ -101,12 +109,16 @@ class JobStore:
 
     def many(self, ids: Iterable[str]) -> list[Job]:
         """The jobs with these ids, in this order; an id without a job is left out."""
+        return [self._job(job_id, record) for job_id, record in self._records(ids)]
+
+    def _records(self, ids: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
+        """Each id with its record, in one round trip; an id without a record is left out."""
         ids = list(ids)
         pipe = self.redis.pipeline(transaction=False)
         for job_id in ids:
             pipe.hgetall(keys.job(job_id))
         records = [fields_of(reply) for reply in pipe.execute()]
-        return [self._job(job_id, record) for job_id, record in zip(ids, records, strict=True) if record]
+        return [(job_id, record) for job_id, record in zip(ids, records, strict=True) if record]
 
     @staticmethod
     def _job(job_id: str, fields: dict[str, str]) -> Job:

@@ -1,5 +1,6 @@
 """Adapters in S3: stored whole or not at all, fetched and verified before anything loads them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hearth_contracts.adapters import AdapterManifest
@@ -15,6 +16,9 @@ from hearth_storage.bundles import (
     put_manifest,
 )
 from hearth_storage.objects import ARTIFACTS, read_object
+
+READERS = 16
+"""Manifests that are read at once where all are listed."""
 
 
 class AdapterMissing(Exception):
@@ -50,7 +54,9 @@ def list_manifests(client: Minio) -> list[AdapterManifest]:
         for entry in client.list_objects(bucket_name=ARTIFACTS, prefix="adapters/")
         if entry.object_name
     ]
-    return [manifest for name in sorted(names) if (manifest := read_manifest(client, name)) is not None]
+    with ThreadPoolExecutor(READERS) as pool:
+        read = pool.map(lambda name: read_manifest(client, name), sorted(names))
+        return [manifest for manifest in read if manifest is not None]
 
 
 def fetch_adapter(client: Minio, adapter_id: str, root: Path) -> Path:

@@ -12,10 +12,7 @@ LANES = (DOWNLOADS, TRAINING, INFERENCE_LLM, INFERENCE_EMBEDDING)
 def unbegun(services: Services, lane: Lane) -> int:
     """How many items of a lane nobody has begun. What is delivered twice stays in its queue, and counts once."""
     items = waiting(services.redis, lane)
-    if lane in (DOWNLOADS, TRAINING):  # whose items are jobs
-        begun = {held.job.id for held in services.jobs.running() if held.owner}
-        return len(items & {job.id for job in services.jobs.active()} - begun)
-    return len(items)
+    return len(items & services.jobs.unheld() if lane in (DOWNLOADS, TRAINING) else items)  # theirs are jobs
 
 
 def workers_of(redis: Redis, lane: Lane) -> int:

@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from hearth_contracts.jobs import Job, JobKind, JobStatus
+from hearth_contracts.jobs import JobKind, JobStatus
 from hearth_jobs import owners
 from hearth_jobs.config import LEASE_SECONDS
 from hearth_jobs.deployments import Deployment, lane_for
@@ -71,18 +71,27 @@ def is_dead(held: Held, *, trust_leases: bool) -> bool:
 
 
 def reconcile_jobs(services: Services, *, trust_leases: bool = True) -> None:
-    """End or re-queue what lost its worker; queue what waits unheard of."""
-    queued = {lane.queue: waiting(services.redis, lane) for lane in (DOWNLOADS, TRAINING)}
-    running = services.jobs.running()
+    """End or re-queue what lost its worker; queue what waits unheard of. What waits in a queue is not even read."""
+    queued = set().union(*(waiting(services.redis, lane) for lane in (DOWNLOADS, TRAINING)))
+    well = queued & services.jobs.unheld()
+    found = services.jobs.open(apart_from=well)
     deployments = services.deployments.all()  # after the jobs: each of them is older than what is read here
-    for held in running:
-        superseded = held.job.kind is JobKind.DEPLOY and not held.owner and held.job.id not in _wanted(deployments)
-        if superseded or (held.owner and is_dead(held, trust_leases=trust_leases)):
-            _bury(services, held, deployments)
-    unclaimed = [job for job in services.jobs.active() if job.status is JobStatus.CREATED]
-    for job in [*unclaimed, *(held.job for held in services.jobs.running() if not held.owner)]:
-        if job.kind in LANES:
-            _queue(services, job, queued)
+    lost = [held for held in found if _is_lost(held, deployments, trust_leases)]
+    for held in lost:
+        _bury(services, held, deployments)
+    for held in services.jobs.open(apart_from=well) if lost else found:
+        if not held.owner and held.job.kind in LANES and held.job.id not in queued:
+            log.warning("job %s waits with no queue item; queued", held.job.id)
+            enqueue(services.redis, LANES[held.job.kind], held.job.id)
+
+
+def _is_lost(held: Held, deployments: list[Deployment], trust_leases: bool) -> bool:
+    """Whether a job runs no more: its worker is dead, or it is a deployment's version that nobody wants or holds."""
+    if held.job.status is not JobStatus.RUNNING:
+        return False
+    if held.owner:
+        return is_dead(held, trust_leases=trust_leases)
+    return held.job.kind is JobKind.DEPLOY and held.job.id not in _wanted(deployments)
 
 
 def _wanted(deployments: list[Deployment]) -> set[str]:
@@ -100,13 +109,6 @@ def _bury(services: Services, held: Held, deployments: list[Deployment]) -> None
         for spec in (record.desired for record in deployments if record.desired):
             if spec.job_id == held.job.id:
                 services.deployments.give_up(spec, decision.words)
-
-
-def _queue(services: Services, job: Job, queued: dict[str, set[str]]) -> None:
-    lane = LANES[job.kind]
-    if job.id not in queued[lane.queue]:
-        log.warning("job %s waits with no queue item; queued", job.id)
-        enqueue(services.redis, lane, job.id)
 
 
 def reconcile_deployments(services: Services, deployments: list[Deployment]) -> None:

@@ -15,7 +15,16 @@ from hearth_contracts.models import ImportRequest
 from hearth_jobs import keys, owners
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.deployments import EMBEDDING_DEPLOYMENT, LLM_DEPLOYMENT
-from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, Lane, waiting
+from hearth_jobs.queues import (
+    DOWNLOADS,
+    INFERENCE_EMBEDDING,
+    INFERENCE_LLM,
+    TRAINING,
+    Lane,
+    enqueue,
+    transaction,
+    waiting,
+)
 from hearth_management import deploy, models
 from hearth_management.config import ManagementSettings
 from hearth_management.fetch import import_folder
@@ -182,6 +191,27 @@ def test_a_created_job_without_an_item_is_queued_once(services: Services, once: 
     once()
     assert waiting(services.redis, DOWNLOADS) == {job.id}
     assert items(services) == 1
+
+
+def test_a_turn_costs_the_same_however_many_jobs_wait_in_a_queue(services: Services, once: Callable[[], None]) -> None:
+    def asked() -> int:
+        before = services.redis.info("stats")["total_reads_processed"]
+        once()
+        return int(services.redis.info("stats")["total_reads_processed"]) - int(before)
+
+    def wait_in_queue(count: int) -> None:
+        for _ in range(count):
+            pipe = transaction(services.redis)
+            job = services.jobs.create(pipe, kind=JobKind.FINETUNE, name="FT", subject="some")
+            enqueue(services.redis, TRAINING, job.id, pipe)
+            pipe.execute()
+
+    wait_in_queue(1)
+    once()  # connects
+    few = asked()
+    wait_in_queue(100)
+    assert abs(asked() - few) <= 1  # the connection is looked after now and then
+    assert len(waiting(services.redis, TRAINING)) == 101
 
 
 def test_a_deployment_nobody_serves_is_queued_once(services: Services, once: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ class Contender:
     port: int
     key: str = ""
     pid: int = 0
+    redis: Redis | None = None  # the gateway's own, where it has one
 
 
 def on_core(core: int, words: list[str], **environment: str) -> "subprocess.Popen[bytes]":
@@ -132,30 +133,32 @@ def floor(engine: int, _: Path) -> Iterator[Contender]:
         yield Contender(port)
 
 
-def _report(redis: Redis, engine: int, over: threading.Event) -> None:
+def _report(redis: Redis, engines: Sequence[int], over: threading.Event) -> None:
     registry = NodeRegistry(redis)
     while True:
         for name, kind in MODELS.items():
-            registry.report(
-                NodeReport(
-                    node_id=name, deployment=name, engine=kind, state=DeploymentState.READY, models=(name,),
-                    url=f"http://127.0.0.1:{engine}", model_id="org/base", generation=1,
-                )
-            )  # fmt: skip
+            for engine in engines:
+                registry.report(
+                    NodeReport(
+                        node_id=f"{name}-{engine}", deployment=name, engine=kind, state=DeploymentState.READY,
+                        models=(name,), url=f"http://127.0.0.1:{engine}", model_id="org/base", generation=1,
+                    )
+                )  # fmt: skip
         if over.wait(2):
             return
 
 
 @contextmanager
-def hearth(engine: int, folder: Path, workers: int = 1) -> Iterator[Contender]:
-    """Hearth with everything on: a key with limits, usage, metrics."""
+def hearth(engine: int | Sequence[int], folder: Path, workers: int = 1) -> Iterator[Contender]:
+    """Hearth with everything on: a key with limits, usage, metrics. Several engines serve the same models."""
+    engines = [engine] if isinstance(engine, int) else engine
     port, over = free_port(), threading.Event()
     limits = Limits(requests_per_minute=10**9, tokens_per_minute=10**12, concurrent_requests=10**6)
     with ExitStack() as stack:
         redis = stack.enter_context(valkey(folder / f"valkey-{port}"))
         redis_port = redis.connection_pool.connection_kwargs["port"]
         key = KeyStore(redis).create(KeyRequest(name="bench", limits=limits)).secret
-        reporting = threading.Thread(target=_report, args=(redis, engine, over))
+        reporting = threading.Thread(target=_report, args=(redis, engines, over))
         reporting.start()
         stack.callback(reporting.join)
         stack.callback(over.set)
@@ -166,7 +169,7 @@ def hearth(engine: int, folder: Path, workers: int = 1) -> Iterator[Contender]:
         }
         words = [sys.executable, "-m", "hearth_gateway"]
         running = stack.enter_context(process(GATEWAY_CORE, words, **environment))
-        yield Contender(port, key, running.pid)
+        yield Contender(port, key, running.pid, redis)
 
 
 @contextmanager
