@@ -73,6 +73,9 @@ class FinetuneResult(Frozen):
     seconds: float = Field(description="time of the attempt that finished")
     base_eval_loss: float | None = Field(default=None, description="of the base alone, on the validation rows")
     eval_loss: float | None = Field(default=None, description="of base and adapter, on the validation rows")
+    stopped_early: bool = Field(
+        default=False, description="eval_loss was no better any more; the adapter is that of the best measurement"
+    )
 
 
 class FinetuneStatus(Finetune):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from hearth_contracts.adapters import AdapterManifest
 from hearth_contracts.finetune import FinetuneResult
 
+EARLY = "It ended early, since eval_loss was no better any more, and is as it was when that was lowest."
+
 
 def card(name: str, manifest: AdapterManifest, result: FinetuneResult) -> str:
     """What it is, of what, how it was made and how it came out."""
@@ -24,7 +26,8 @@ def card(name: str, manifest: AdapterManifest, result: FinetuneResult) -> str:
         "Fine-tune": manifest.finetune_id,
         "Made": manifest.created_at.isoformat(timespec="seconds"),
     }
-    numbers = {name: value for name, value in result.model_dump(exclude={"event"}).items() if value is not None}
+    numbers = result.model_dump(exclude={"event", "stopped_early"}, exclude_none=True)
+    early = [EARLY, ""] if result.stopped_early else []
     return "\n".join(
         [
             *header,
@@ -34,6 +37,7 @@ def card(name: str, manifest: AdapterManifest, result: FinetuneResult) -> str:
             "",
             *_table("", facts),
             *_table("Result", {key.replace("_", " "): f"{value:.6g}" for key, value in numbers.items()}),
+            *early,
             *_table("Settings", manifest.training["hyperparameters"]),
         ]
     )

@@ -51,6 +51,8 @@ class Follower:
                 raise WorkFailed(event.reason)
             case DoneEvent():
                 self.done = event
+                if event.stopped_early:
+                    self._attempt.log(f"ended early after step {event.steps}: eval_loss was no better any more")
             case _:
                 self._attempt.report(stage=event.stage)
 

@@ -61,6 +61,7 @@ class CheckpointKeeper:
 
     def bring(self) -> None:
         """Fetch from S3 what is newer than the checkpoints on this disk, as another worker may have left it."""
+        ensure_bucket(self._s3, ARTIFACTS)
         step = fetch_newer(self._s3, self._finetune_id, self._folder, above=max(self._steps_here(), default=0))
         if step is not None:
             self._attempt.log(f"checkpoint of step {step} fetched from S3")
@@ -87,7 +88,6 @@ class CheckpointKeeper:
     def _store(self, step: int) -> None:
         folder = self._folder / f"checkpoint-{step}"
         try:
-            ensure_bucket(self._s3, ARTIFACTS)
             manifest = CheckpointManifest(
                 finetune_id=self._finetune_id,
                 step=step,

@@ -1,189 +1,32 @@
 """A real worker with a real trainer against real Redis and S3: how a fine-tune ends, and that nothing is left of it."""
 
-import hashlib
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
 
-import psutil
 import pytest
-from hearth_contracts.base import now
-from hearth_contracts.datasets import Dataset, DatasetFormat
 from hearth_contracts.finetune import Finetune
-from hearth_contracts.hyperparameters import Hyperparameters
-from hearth_contracts.jobs import Job, JobKind, JobStatus
-from hearth_contracts.names import adapter_id_for, new_id
+from hearth_contracts.jobs import JobStatus
+from hearth_contracts.names import new_id
 from hearth_jobs.finetunes import FinetuneStore
-from hearth_jobs.queues import TRAINING, enqueue, transaction
-from hearth_jobs.store import JobStore
-from hearth_local.paths import CHECKOUT, env_python
+from hearth_jobs.queues import TRAINING, enqueue
 from hearth_storage.adapters import fetch_adapter, read_manifest
-from hearth_storage.config import HomeSettings, S3Settings
-from hearth_storage.model_store import StoredModel, delete_model, record_model, snapshot_path
+from hearth_storage.config import HomeSettings
+from hearth_storage.model_store import delete_model
 from hearth_storage.objects import ARTIFACTS, DATASETS
-from minio import Minio
-from redis import Redis
+
+from services.training.tests.place import BASE, SHORT, Place, add_base, wait_for
 
 pytestmark = pytest.mark.timeout(400)
-PATIENCE_SECONDS = 180  # a run takes ten, on a machine with nothing else to do
-
-T = TypeVar("T")
-BASE = "tiny/llama"
-SUPPORT = CHECKOUT / "tests" / "support"
-SHORT = Hyperparameters(max_steps=10, batch_size=4, learning_rate=1e-2)
 LONG = SHORT.model_copy(update={"max_steps": 160})  # a checkpoint every 16 steps
 STEADY = SHORT.model_copy(update={"max_steps": 120, "lora_dropout": 0.02})  # dropout: random numbers must go on too
 ENDLESS = SHORT.model_copy(update={"max_steps": 100_000})
-
-
-def wait_for(what: Callable[[], T | None], seconds: float, words: Callable[[], object]) -> T:
-    """The first true value of `what`."""
-    deadline = time.monotonic() + seconds
-    while not (value := what()):
-        assert time.monotonic() < deadline, words()
-        time.sleep(0.05)
-    return value
-
-
-@dataclass
-class Place:
-    """Stores and a home folder of a test, and the workers it starts."""
-
-    redis: Redis
-    redis_url: str
-    s3: Minio
-    s3_settings: S3Settings
-    home: HomeSettings
-    jobs: JobStore = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.jobs = JobStore(self.redis)
-
-    def dataset(self) -> Dataset:
-        body = (SUPPORT / "conversations.jsonl").read_bytes()
-        dataset_id = new_id()
-        dataset = Dataset(
-            id=dataset_id, name="conversations.jsonl", s3_path=f"{dataset_id}/metadata.json", description=None,
-            format=DatasetFormat.MESSAGES, rows=10, turns=20, bytes=len(body),
-            sha256=hashlib.sha256(body).hexdigest(), created_at=now(),
-        )  # fmt: skip
-        for name, content in (("data.jsonl", body), ("metadata.json", dataset.model_dump_json().encode())):
-            self.s3.put_object(
-                bucket_name=DATASETS, object_name=f"{dataset_id}/{name}", data=BytesIO(content), length=len(content)
-            )
-        return dataset
-
-    def begin(self, dataset_id: str, settings: Hyperparameters) -> Finetune:
-        """Record and queue a fine-tune, as management does."""
-        finetune_id = new_id()
-        pipe = transaction(self.redis)
-        job = self.jobs.create(pipe, kind=JobKind.FINETUNE, name="FT_tiny", subject=finetune_id)
-        finetune = Finetune(
-            id=finetune_id, name="Tiny", model_id=BASE, dataset_id=dataset_id,
-            adapter_id=adapter_id_for("Tiny", finetune_id), hyperparameters=settings, job_id=job.id, created_at=now(),
-        )  # fmt: skip
-        FinetuneStore(self.redis).put(pipe, finetune)
-        enqueue(self.redis, TRAINING, job.id, pipe)
-        pipe.execute()
-        return finetune
-
-    def resume(self, finetune: Finetune) -> Finetune:
-        """Record and queue a new job for it, as management does."""
-        pipe = transaction(self.redis)
-        job = self.jobs.create(pipe, kind=JobKind.FINETUNE, name="FT_tiny", subject=finetune.id)
-        again = finetune.model_copy(update={"job_id": job.id})
-        FinetuneStore(self.redis).put(pipe, again)
-        enqueue(self.redis, TRAINING, job.id, pipe)
-        pipe.execute()
-        return again
-
-    def job(self, finetune: Finetune) -> Job:
-        return self.jobs.get(finetune.job_id)
-
-    def over(self, finetune: Finetune) -> Job:
-        wait_for(lambda: self.job(finetune).status.is_over, PATIENCE_SECONDS, lambda: self.told(finetune))
-        return self.job(finetune)
-
-    def until_step(self, finetune: Finetune, step: int) -> None:
-        """Wait until the training has reported `step`."""
-        wait_for(lambda: step <= max(self.curve(finetune), default=0), PATIENCE_SECONDS, lambda: self.told(finetune))
-
-    def curve(self, finetune: Finetune) -> dict[int, float | None]:
-        return {point.step: point.loss for point in FinetuneStore(self.redis).points(finetune.id)}
-
-    def told(self, finetune: Finetune) -> str:
-        log = self.home.job_log(finetune.job_id)
-        return f"{self.job(finetune)}\n{log.read_text()[-3000:] if log.exists() else '(no log)'}"
-
-    @contextmanager
-    def worker(self) -> Iterator["subprocess.Popen[bytes]"]:
-        """A worker; told to stop at the end, after which nothing of it may be left."""
-        environment = {
-            **os.environ,
-            "HEARTH_HOME": str(self.home.home),
-            "HEARTH_REDIS_URL": self.redis_url,
-            "HEARTH_S3_ENDPOINT": self.s3_settings.s3_endpoint,
-            "HEARTH_S3_ACCESS_KEY": self.s3_settings.s3_access_key.get_secret_value(),
-            "HEARTH_S3_SECRET_KEY": self.s3_settings.s3_secret_key.get_secret_value(),
-            "HEARTH_TRAINER_PYTHON": str(env_python("training")),
-        }
-        self.home.logs.mkdir(parents=True, exist_ok=True)
-        with (self.home.logs / "worker.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "hearth_training"], env=environment, stdout=log, stderr=log
-            )
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-            wait_for(lambda: not self.trainers(), 15, lambda: f"left: {self.trainers()}")
-
-    def trainers(self) -> list[psutil.Process]:
-        """Every living process, guards included, whose command line names this home folder."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if str(self.home.home) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
 
 
 def resumed_at(place: Place, finetune: Finetune) -> int:
     """The step of the checkpoint that the job's log says it went on from."""
     (words,) = re.findall(r"goes on from the checkpoint of step (\d+)", place.home.job_log(finetune.job_id).read_text())
     return int(words)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> HomeSettings:
-    """A home folder with the tiny model in its store."""
-    home = HomeSettings(home=tmp_path_factory.mktemp("home"))
-    add_base(home)
-    return home
-
-
-def add_base(home: HomeSettings) -> None:
-    base = StoredModel(model_id=BASE, revision="main", size_bytes=1, license="apache-2.0", created_at=now())
-    command = [env_python("training"), SUPPORT / "tiny_llama.py", snapshot_path(home.models, base)]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    record_model(home.models, base)
-
-
-@pytest.fixture
-def place(redis: Redis, redis_url: str, s3: Minio, s3_settings: S3Settings, home: HomeSettings) -> Place:
-    return Place(redis, redis_url, s3, s3_settings, home)
 
 
 def test_a_whole_run_leaves_an_adapter_that_can_be_verified(place: Place, tmp_path: Path) -> None:

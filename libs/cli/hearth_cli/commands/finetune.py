@@ -146,5 +146,7 @@ def _shown(record: FinetuneStatus) -> Table | str:
     if record.position is not None:
         rows.append(("place in the queue", record.position))
     if record.result is not None:
-        rows += [("train loss", f"{record.result.train_loss:.4f}"), ("took", span(record.result.seconds))]
+        steps = f"{record.result.steps}{', ended early' if record.result.stopped_early else ''}"
+        loss = f"{record.result.train_loss:.4f}"
+        rows += [("steps", steps), ("train loss", loss), ("took", span(record.result.seconds))]
     return table(("", record.name), [row for row in rows if row[1] is not None])

@@ -61,6 +61,7 @@ def run(spec: RunSpec, events: EventStream) -> int:
             seconds=time.monotonic() - began,
             base_eval_loss=base_loss,
             eval_loss=loss,
+            stopped_early=trainer.state.global_step < trainer.state.max_steps,
         )
     )
     return 0

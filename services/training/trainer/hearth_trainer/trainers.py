@@ -52,7 +52,7 @@ def trainer_for(spec: RunSpec, tokenizer: Any, model: Any, split: Split, reporte
 
 
 def _sft_trainer(spec: RunSpec, tokenizer: Any, model: Any, split: Split, reporter: Reporter) -> SFTTrainer:
-    rows = _dataset(spec, split.train)
+    rows = as_dataset(spec, split.train)
     arguments = SFTConfig(
         **common_arguments(spec, len(rows), bool(split.validation)),
         max_length=None,
@@ -65,7 +65,7 @@ def _sft_trainer(spec: RunSpec, tokenizer: Any, model: Any, split: Split, report
         model=model,
         args=arguments,
         train_dataset=rows,
-        eval_dataset=_dataset(spec, split.validation) if split.validation else None,
+        eval_dataset=as_dataset(spec, split.validation) if split.validation else None,
         processing_class=tokenizer,
         callbacks=callbacks(spec, reporter),
     )
@@ -73,7 +73,8 @@ def _sft_trainer(spec: RunSpec, tokenizer: Any, model: Any, split: Split, report
     return trainer
 
 
-def _dataset(spec: RunSpec, examples: list[Encoded]) -> Dataset:
+def as_dataset(spec: RunSpec, examples: list[Encoded]) -> Dataset:
+    """The rows as TRL takes them, put together where the run packs them."""
     rows = Dataset.from_list([{"input_ids": e.input_ids, "labels": e.labels} for e in examples])
     return pack_dataset(rows, spec.hyperparameters.max_length) if spec.hyperparameters.packing else rows
 

@@ -14,8 +14,10 @@ from hearth_contracts.hyperparameters import Hyperparameters
 from services.training.trainer.tests.conftest import CONVERSATIONS, MODEL_ID, in_training, spec_for
 from services.training.trainer.tests.conftest import train as run_to_the_end
 
+pytestmark = pytest.mark.timeout(400)
 PROGRAM = """
-import itertools, json, sys
+import itertools, json, os, sys
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 from pathlib import Path
 from hearth_contracts.finetune import RunSpec
 from hearth_trainer.masking import IGNORED
@@ -80,6 +82,16 @@ FORGETFUL = (
     "{% else %}{{ m['content'] + '<|end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+NEW_TOKEN = "<|new|>"
+
+
+def add_token(folder: Path) -> None:
+    """Let the tokenizer have a token more than the model has embeddings."""
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    last = max(tokenizer["added_tokens"], key=lambda token: token["id"])
+    tokenizer["added_tokens"].append({**last, "id": len(tokenizer["model"]["vocab"]), "content": NEW_TOKEN})
+    path.write_text(json.dumps(tokenizer))
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +110,9 @@ def answers(marked: Path, unmarked: Path, tmp_path_factory: pytest.TempPathFacto
     forgetful = model("forgetful", lambda _: FORGETFUL.replace("OPEN", "").replace("CLOSE", ""))
     opening, closing = "{% generation %}", "{% endgeneration %}"
     told = model("told", lambda _: FORGETFUL.replace("OPEN", opening).replace("CLOSE", closing))
+
+    foreign = model("foreign", lambda text: text)
+    add_token(foreign)
 
     specs: list[Path] = []
 
@@ -119,6 +134,8 @@ def answers(marked: Path, unmarked: Path, tmp_path_factory: pytest.TempPathFacto
     case("forgetful", forgetful, TURNS)
     case("told", told, TURNS)
     case("told weighted", told, MIXED)
+    case("foreign", foreign, [*TURNS, {"messages": [user(f"What is {NEW_TOKEN}?"), says("Hello.")]}, *TURNS])
+    case("4 bits", unmarked, TURNS, hyperparameters=Hyperparameters(load_in_4bit=True))
     out = in_training("-c", PROGRAM, *specs)
     found: dict[str, Any] = json.loads(out.rpartition("ANSWERS")[2])
     return found
@@ -167,6 +184,16 @@ def test_rows_that_the_template_rejects_are_refused_by_line_in_its_own_words(ans
     assert reason.startswith(f"2 rows do not fit {MODEL_ID}: line 1: ")
     assert "line 3: " in reason and "line 2" not in reason
     assert "System role not supported" in reason
+
+
+def test_tokens_outside_the_vocabulary_are_refused_by_line(answers: dict[str, Any]) -> None:
+    reason = answers["foreign"]
+    assert reason.startswith(f"1 rows have tokens that {MODEL_ID} has no embedding for (up to 2048; it has 2048): ")
+    assert "lines 2. " in reason
+
+
+def test_4_bits_without_a_gpu_are_refused(answers: dict[str, Any]) -> None:
+    assert "load_in_4bit needs a GPU" in answers["4 bits"]
 
 
 def test_a_model_without_a_chat_template_is_refused_with_an_event(unmarked: Path, tmp_path: Path) -> None:

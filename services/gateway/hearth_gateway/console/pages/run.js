@@ -59,6 +59,7 @@ function One({ of: run, onOver, onChange }) {
               : null,
           ],
           ["Took", isOver(job) ? duration(result?.seconds ?? between(job.started_at, job.finished_at)) : null],
+          ["Ended early", result?.stopped_early ? `after ${result.steps} steps` : null],
           ["Tokens", result && number(result.tokens)],
           ["Tokens/s", last && figure(last.tokens_per_second)],
           ["Memory at most", last && bytes(last.memory_bytes)],
