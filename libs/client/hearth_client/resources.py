@@ -5,6 +5,7 @@ from datetime import date, datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from hearth_contracts.access import ApiKey, AuditEntry, KeyChange, KeyRequest, NewKey, UsageRow
+from hearth_contracts.datasets import TokenCount
 from hearth_contracts.deploy import DeployRequest, NamedDeployment
 from hearth_contracts.engine import EngineSettings
 from hearth_contracts.finetune import FinetunePlan, FinetuneRequest, FinetuneStatus
@@ -161,6 +162,11 @@ class FinetuneCalls(Generic[R]):
         """Every setting that such a fine-tune would have. Nothing begins."""
         asked = _finetune_request("plan", model_id, dataset_id, hyperparameters)
         return post("/finetune/plan/", FinetunePlan, asked, repeatable=True)
+
+    @operation
+    def tokens(self, model_id: str, dataset_id: str) -> Request[TokenCount]:
+        """How many tokens a dataset has by a model's tokenizer."""
+        return get("/finetune/tokens/", TokenCount, model_id=model_id, dataset_id=dataset_id)
 
     @operation
     def estimate(

@@ -41,3 +41,16 @@ class Dataset(Frozen):
     )
     created_at: Timestamp
     owner: str | None = Field(default=None, description="id of the API key it was uploaded with, if one was needed")
+
+
+class TokenCount(Frozen):
+    """How long a dataset is for a model."""
+
+    model_id: str
+    dataset_id: RecordId
+    rows: int
+    tokens: int = Field(
+        description="of all that the rows say, by the model's tokenizer; its chat template adds a few a message"
+    )
+    longest_row: int = Field(description="tokens of the longest row that was counted")
+    exact: bool = Field(description="false: of a large dataset a sample was counted, and scaled up")

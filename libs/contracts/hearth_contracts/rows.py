@@ -62,6 +62,16 @@ def read_row(line: int, row: dict[str, Any], data_format: DatasetFormat) -> Row:
     return _READERS[data_format](line, row)
 
 
+def texts_of(row: Row) -> list[str]:
+    """All that a row says, of a preference pair the prompt once; without what a chat template puts around it."""
+    if isinstance(row, PlainText):
+        return [row.text]
+    messages = row.messages if isinstance(row, Conversation) else [*row.prompt, *row.chosen, *row.rejected]
+    calls = [call["function"] for message in messages for call in message.get("tool_calls") or []]
+    said = [message["content"] for message in messages if message.get("content")]
+    return said + [f"{call['name']} {json.dumps(call['arguments'], ensure_ascii=False)}" for call in calls]
+
+
 KEYS = {
     ("chosen", "rejected"): DatasetFormat.PREFERENCE,  # first: such rows often carry `prompt` and `messages` as well
     ("input", "preferred_output", "non_preferred_output"): DatasetFormat.OPENAI_PREFERENCE,

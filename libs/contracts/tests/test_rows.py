@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from hearth_contracts.datasets import DatasetFormat
-from hearth_contracts.rows import Conversation, PlainText, Preference, Row, format_of, read_row
+from hearth_contracts.rows import Conversation, PlainText, Preference, Row, format_of, read_row, texts_of
 
 USER, ANSWER = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}
 OTHER = {"role": "assistant", "content": "hm"}
@@ -69,3 +69,11 @@ def test_the_arguments_of_a_call_become_the_object_that_templates_ask_for() -> N
 @pytest.mark.parametrize("row", [None, [], {}, {"prompt": "x"}, {"chosen": "x"}, "text"])
 def test_what_has_the_keys_of_no_format_has_none(row: Any) -> None:
     assert format_of(row) is None
+
+
+def test_all_that_a_row_says_is_its_text() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    calling = {"role": "assistant", "content": None, "tool_calls": [call]}
+    assert texts_of(Conversation(1, [USER, calling], [False, True])) == ["hi", 'add {"a": 1}']
+    assert texts_of(PAIR) == ["hi", "ho", "hm"]
+    assert texts_of(PlainText(1, "hi")) == ["hi"]

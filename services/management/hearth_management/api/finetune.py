@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.sse import EventSourceResponse
+from hearth_contracts.datasets import TokenCount
 from hearth_contracts.errors import NotFound
 from hearth_contracts.finetune import FinetuneMetrics, FinetunePlan, FinetuneRequest, FinetuneStatus
 from hearth_contracts.fit import FitReport
@@ -17,6 +18,7 @@ from hearth_management.api.deploy import DryRun
 from hearth_management.api.once import IdempotencyKey
 from hearth_management.picture import draw
 from hearth_management.services import Services
+from hearth_management.tokens import count_tokens
 
 EVENT_STREAM = "text/event-stream"
 SVG = "image/svg+xml"
@@ -66,6 +68,10 @@ def finetune_routes(services: Services) -> APIRouter:
     )
     def plan(request: FinetuneRequest) -> FinetunePlan:
         return finetune.plan(services, request)
+
+    @router.get("/tokens", summary="Count a dataset's tokens by a model's tokenizer", responses=problems(404, 422, 503))
+    def tokens(model_id: str, dataset_id: str) -> TokenCount:
+        return count_tokens(services, model_id, dataset_id)
 
     @router.get("/status", summary="Get status of current finetuning", responses=problems(404))
     def status() -> FinetuneStatus:
