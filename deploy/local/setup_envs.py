@@ -58,7 +58,7 @@ class Environment:
     cpu_lock: Path
     gpu_lock: Path
     projects: tuple[Path, ...] = ()
-    alias: Path | None = None  # a distribution without code, for machines without a GPU
+    beside: tuple[Path, ...] = ()  # what the engine's CPU build needs beside it: built here, for machines without a GPU
     is_data: bool = False  # a plain folder of packages that carry files; nothing is imported from it
 
     @property
@@ -91,11 +91,12 @@ def environments() -> dict[str, Environment]:
     ours += sorted(path.parent.relative_to(CHECKOUT) for path in CHECKOUT.glob("services/*/pyproject.toml"))
     light = (*ours, HERE)
     trainer, engines = Path("services/training/trainer"), Path("services/inference/engines")
+    vllm = engines / "vllm"
     made = [
         Environment("platform", HERE / "platform.lock", HERE / "platform.lock", light),
         Environment("dev", HERE / "dev.lock", HERE / "dev.lock", light),
         Environment("training", trainer / "cpu.lock", trainer / "gpu.lock", (Path("libs/contracts"), trainer)),
-        Environment("vllm", engines / "vllm/cpu.lock", engines / "vllm/gpu.lock", alias=engines / "vllm/cpu_alias"),
+        Environment("vllm", vllm / "cpu.lock", vllm / "gpu.lock", beside=(vllm / "cpu_alias", vllm / "cpu_mend")),
         Environment("infinity", engines / "infinity/cpu.lock", engines / "infinity/gpu.lock"),
         Environment("clients", HERE / "clients.lock", HERE / "clients.lock"),
         Environment("models", HERE / "models.lock", HERE / "models.lock", is_data=True),
@@ -121,8 +122,11 @@ def stamp_of(environment: Environment, gpu: bool) -> tuple[str, str]:
     base = hashlib.sha256(f"{FORMAT} {ENGINE_PYTHON} {ENVS}".encode())
     base.update(lock_of(environment, gpu).read_bytes())
     own = hashlib.sha256(str(CHECKOUT).encode())
-    for project in (*environment.projects, *([environment.alias] if environment.alias else [])):
+    for project in environment.projects:
         own.update((CHECKOUT / project / "pyproject.toml").read_bytes())
+    for project in environment.beside:  # not editable: each file counts
+        for path in sorted(path for path in (CHECKOUT / project).iterdir() if path.is_file()):
+            own.update(path.read_bytes())
     return base.hexdigest(), own.hexdigest()
 
 
@@ -205,22 +209,23 @@ def install_lock(environment: Environment, installer: Installer) -> None:
 
 
 def install_own(environment: Environment, installer: Installer) -> None:
-    """Our packages, editable; and the name without code. Raises SetupFailed."""
+    """Our packages, editable; and what goes beside an engine. Raises SetupFailed."""
     name, log = environment.name, environment.log
     where: list[str | Path] = [installer.uv, "pip", "install", "--no-deps", "--python", environment.home / "bin/python"]
     editable = [part for project in environment.projects for part in ("-e", project)]
     if editable and not installer.run(environment, [*where, "--no-build-isolation", *editable]):
         raise SetupFailed(f"environment {name}: our own packages do not install: {last_line(log)}; see {log}")
-    if environment.alias and not installer.gpu:
-        # Built by a light environment's hatchling, which is locked; a build of its own would fetch any.
-        out = ENVS / "alias"
-        shutil.rmtree(out, ignore_errors=True)
-        hatchling = next(ENVS / light / "bin/hatchling" for light in LIGHT if (ENVS / light / STAMP).exists())
-        if not (
-            installer.run(environment, [hatchling, "build", "-t", "wheel", "-d", out], CHECKOUT / environment.alias)
-            and installer.run(environment, [*where, "--reinstall", *out.glob("*.whl")])
-        ):
-            raise SetupFailed(f"environment {name}: the name vllm was not registered: {last_line(log)}; see {log}")
+    if not environment.beside or installer.gpu:
+        return
+    # Built by a light environment's hatchling, which is locked; a build of its own would fetch any.
+    out = ENVS / "beside"
+    shutil.rmtree(out, ignore_errors=True)
+    hatchling = next(ENVS / light / "bin/hatchling" for light in LIGHT if (ENVS / light / STAMP).exists())
+    for project in environment.beside:
+        if not installer.run(environment, [hatchling, "build", "-t", "wheel", "-d", out], CHECKOUT / project):
+            raise SetupFailed(f"environment {name}: {project} is not built: {last_line(log)}; see {log}")
+    if not installer.run(environment, [*where, "--reinstall", *out.glob("*.whl")]):
+        raise SetupFailed(f"environment {name}: what goes beside it is not installed: {last_line(log)}; see {log}")
 
 
 def last_line(log: Path) -> str:

@@ -98,6 +98,15 @@ def test_trouble_is_told_in_words_where_it_belongs(open_page: Open, api: Api) ->
         expect(page.get_by_role("region", name="Served")).to_contain_text("ready")  # the rest of the page goes on
 
 
+def test_what_was_away_is_shown_once_it_is_back(open_page: Open, api: Api) -> None:
+    api.problems["GET models"] = (503, '{"detail": "this part of Hearth is not reachable"}')
+    with open_page("models") as visitor:
+        expect(visitor.page.get_by_role("alert")).to_contain_text("not reachable")
+        del api.problems["GET models"]
+        expect(visitor.page.get_by_role("table", name="Models and adapters")).to_be_visible()
+        expect(visitor.page.get_by_role("alert")).to_have_count(0)
+
+
 def test_a_user_sees_what_is_for_users_and_why_not_more(open_page: Open, api: Api) -> None:
     for name in ("GET keys", "GET audit", "GET jobs"):
         api.problems[name] = (403, '{"detail": "GET /api/v1/jobs/ needs an API key with the role admin"}')

@@ -122,7 +122,7 @@ def _deploy(page: Page) -> str:
     expect(box).to_be_checked()
     adapter = box.locator("xpath=..").inner_text().strip()
     expect(page.get_by_text("It fits")).to_be_visible()
-    page.get_by_role("button", name="Change the adapters").click()
+    page.get_by_role("button", name="Change the adapters").click(timeout=WHOLE)
     card = page.get_by_role("region", name="Language model")
     expect(card).to_contain_text(adapter)
     expect(card).to_contain_text("ready", timeout=WHOLE)

@@ -36,6 +36,8 @@ ASKED = frozenset({"authorization", "origin", "host"})
 NOT_SENT_BACK = HOP_BY_HOP | {b"date"}  # the gateway's server writes its own
 
 LONGEST_STEP_SECONDS = 600.0
+KEPT_SECONDS = 2.0
+"""An idle connection to a service is kept so long; uvicorn ends its side after 5, and a request must not meet that."""
 
 
 class ControlPlane:
@@ -52,7 +54,8 @@ class ControlPlane:
             **dict.fromkeys(("keys", "usage", "audit", "system", "hub"), management),
         }
         timeout = httpx.Timeout(LONGEST_STEP_SECONDS, connect=settings.connect_timeout, pool=10)
-        self.http = httpx.AsyncClient(timeout=timeout, trust_env=False, limits=httpx.Limits(max_connections=200))
+        limits = httpx.Limits(max_connections=200, keepalive_expiry=KEPT_SECONDS)
+        self.http = httpx.AsyncClient(timeout=timeout, trust_env=False, limits=limits)
         self.http.headers.clear()  # a client's headers are passed on, and none besides
 
     async def close(self) -> None:

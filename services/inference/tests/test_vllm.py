@@ -17,6 +17,8 @@ from services.inference.tests.conftest import SUPPORT, Place, add_adapters, add_
 BASE = "tiny/llama"
 BROKEN = "tiny/broken"
 SETTINGS = EngineSettings(dtype="float32", max_model_len=256, max_num_seqs=4, enable_prefix_caching=False)
+TWO_SLOTS = EngineSettings(max_loras=2)
+"""The second adapter then has the last slot, which is the one that a base's rows must not be taken for."""
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -35,7 +37,7 @@ def shelf(place: Place) -> Place:
 def served(shelf: Place) -> Iterator[tuple[Place, Job]]:
     """A worker that serves the base with one adapter."""
     with shelf.worker(Engine.VLLM, HEARTH_MAX_LORA_RANK="16"):
-        job = shelf.deploy(BASE, "ada-1")
+        job = shelf.deploy(BASE, "ada-1", settings=TWO_SLOTS)
         shelf.ready(job)
         yield shelf, job
 
@@ -72,8 +74,8 @@ def test_the_whole_life_of_a_deployment(served: tuple[Place, Job]) -> None:
     events: list[str] = []
     begun = threading.Event()
 
-    def stream() -> None:
-        body = {"model": "ada-1", "prompt": "Hello", "max_tokens": 300, "ignore_eos": True, "stream": True}
+    def stream(model: str) -> None:
+        body = {"model": model, "prompt": "Hello", "max_tokens": 200, "ignore_eos": True, "stream": True}
         with httpx.stream("POST", f"{report.url}/v1/completions", json=body, timeout=60) as reply:
             assert reply.status_code == 200
             for line in reply.iter_lines():
@@ -81,11 +83,11 @@ def test_the_whole_life_of_a_deployment(served: tuple[Place, Job]) -> None:
                     events.append(line[6:])
                     begun.set()
 
-    reader = threading.Thread(target=stream)
+    reader = threading.Thread(target=stream, args=["ada-1"])
     reader.start()
     assert begun.wait(30)
     pid = engine_of(place, report).pid
-    second = place.deploy(BASE, "bea-2")
+    second = place.deploy(BASE, "bea-2", settings=TWO_SLOTS)
     swapped = place.ready(second, 15)
     reader.join(60)
     assert events[-1] == "[DONE]"
@@ -97,6 +99,16 @@ def test_the_whole_life_of_a_deployment(served: tuple[Place, Job]) -> None:
     wait_for(lambda: complete(swapped, "ada-1").status_code == 404, 5)
     bea_text = text_of(complete(swapped, "bea-2"))
     assert bea_text not in (ada_text, base_text)
+
+    # the base beside an adapter in one batch is still the base
+    begun.clear()
+    events.clear()
+    reader = threading.Thread(target=stream, args=["bea-2"])
+    reader.start()
+    assert begun.wait(30)
+    assert text_of(complete(swapped, "LLM")) == base_text
+    assert "[DONE]" not in events, "it was over before the base was asked"
+    reader.join(60)
 
     # a model that cannot be loaded: FAILED in the engine's words, the good one goes on
     broken = place.deploy(BROKEN)
@@ -114,7 +126,7 @@ def test_the_whole_life_of_a_deployment(served: tuple[Place, Job]) -> None:
     assert place.jobs.get(second.id).status is JobStatus.RUNNING
 
     # an adapter that is not there
-    missing = place.over(place.deploy(BASE, "nobody-0"), 15)
+    missing = place.over(place.deploy(BASE, "nobody-0", settings=TWO_SLOTS), 15)
     assert missing.status is JobStatus.FAILED
     assert "nobody-0" in str(missing.error)
 

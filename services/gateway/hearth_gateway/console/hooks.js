@@ -4,9 +4,12 @@ import { useCallback, useEffect, useRef, useState } from "./html.js";
 
 /** @typedef {{data: any, error: ApiError | null, reload: () => void}} Loaded */
 
+const AWAY_SECONDS = 2;
+const isAway = (error) => error.status === 0 || error.status === 503;
+
 /**
  * Load, and load again every `seconds` while the page can be seen; anew at once when `deps` change. What was there
- * stays while it loads, and when loading fails.
+ * stays while it loads, and when loading fails. What is away is asked again until it is back.
  * @param {(signal: AbortSignal) => Promise<any>} load @param {unknown[]} deps @param {number | null} seconds
  * @returns {Loaded}
  */
@@ -17,13 +20,15 @@ export function useLoaded(load, deps = [], seconds = null) {
     const stop = new AbortController();
     let timer = 0;
     async function once() {
+      let pause = seconds;
       try {
         const data = await load(stop.signal);
         if (!stop.signal.aborted) setState({ data, error: null });
       } catch (error) {
         if (!stop.signal.aborted) setState((before) => ({ ...before, error }));
+        if (isAway(error)) pause = Math.min(pause ?? AWAY_SECONDS, AWAY_SECONDS);
       }
-      if (seconds !== null && !stop.signal.aborted) timer = setTimeout(again, seconds * 1000);
+      if (pause !== null && !stop.signal.aborted) timer = setTimeout(again, pause * 1000);
     }
     function again() {
       if (document.hidden) document.addEventListener("visibilitychange", again, { once: true, signal: stop.signal });

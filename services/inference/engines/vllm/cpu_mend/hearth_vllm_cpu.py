@@ -1,0 +1,48 @@
+"""vLLM's LoRA on the CPU, mended: a request to the base is not answered with an adapter of its batch.
+
+A row of a batch without an adapter has the index -1. vLLM's kernels for GPUs pass such rows over; what it has for the
+CPU takes -1 as an index like others, which is the last slot's adapter (vllm-project/vllm#48421, open as of 0.32.0).
+Here those rows are zero before an adapter's matrices see them, and so add nothing.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OPERATIONS = ("bgmv_shrink", "bgmv_expand", "bgmv_expand_slice")
+"""Of vllm.lora.ops.torch_ops; the sgmv_ ones call these."""
+
+
+def mend() -> None:
+    """Put the mended operations wherever vLLM has them by name. Safe to call again."""
+    from vllm.lora.ops import torch_ops
+    from vllm.lora.ops.torch_ops import lora_ops
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    for name in OPERATIONS:
+        operation = getattr(lora_ops, name)
+        if not hasattr(operation, "__wrapped__"):
+            mended = without_base_rows(operation)
+            for module in (lora_ops, torch_ops, punica_cpu):
+                setattr(module, name, mended)
+
+
+def without_base_rows(operation: Callable[..., None]) -> Callable[..., None]:
+    """The operation, with the inputs of rows that have no adapter set to zero. `inputs` is (rows, features)."""
+
+    @wraps(operation)
+    def mended(
+        inputs: "Tensor",
+        weights: "Tensor",
+        output_tensor: "Tensor",
+        lora_indices_tensor: "Tensor",
+        *rest: Any,
+        **named: Any,
+    ) -> None:
+        has_adapter = (lora_indices_tensor >= 0).unsqueeze(1)
+        operation(inputs * has_adapter, weights, output_tensor, lora_indices_tensor, *rest, **named)
+
+    return mended
