@@ -6,9 +6,11 @@ import pytest
 from hearth_storage.config import S3Settings
 from hearth_storage.objects import ARTIFACTS, DATASETS, ensure_bucket
 from hearth_storage.objects import connect as connect_s3
+from hearth_telemetry import traces
 from minio import Minio
 from redis import Redis
 
+from tests.support.collector import Collector, collecting
 from tests.support.servers import s3_server, valkey
 
 
@@ -48,3 +50,23 @@ def s3(s3_settings: S3Settings) -> Minio:
         for entry in client.list_objects(bucket_name=bucket, recursive=True):
             client.remove_object(bucket_name=bucket, object_name=str(entry.object_name))
     return client
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """This process is traced, but where its collector should be, nobody listens yet."""
+    collector = Collector()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")  # seconds: how long it tries to send a batch
+    traces.configure_tracing("test")
+    yield collector
+    monkeypatch.undo()
+    traces.configure_tracing("test")
+    assert not traces.is_tracing()
+
+
+@pytest.fixture
+def collector(away: Collector) -> Iterator[Collector]:
+    """This process is traced, and there is a collector."""
+    with collecting(away):
+        yield away

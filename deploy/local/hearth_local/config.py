@@ -23,7 +23,7 @@ S3_INNER = ("master", "volume", "filer", "master.grpc", "volume.grpc", "filer.gr
 
 PASSED_ON = re.compile(
     r"PATH|LANG|LC_ALL|TMPDIR|TZ|LD_LIBRARY_PATH|[a-z]+_proxy|[A-Z]+_PROXY|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
-    r"|(HEARTH|HF|SSL|OMP|VLLM|CUDA|NVIDIA|NCCL)_.*"
+    r"|(HEARTH|HF|SSL|OMP|VLLM|CUDA|NVIDIA|NCCL|OTEL)_.*"
 )
 """What the programs get of the caller's environment: the system's, the way to the internet, and settings."""
 

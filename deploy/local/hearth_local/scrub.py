@@ -10,7 +10,7 @@ from hearth_local.config import PASSED_ON, Config, load_secrets
 
 REMOVED = "[removed]"
 
-SECRET_NAMES = re.compile(r"KEY|SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL", re.IGNORECASE)
+SECRET_NAMES = re.compile(r"KEY|SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|OTLP.*HEADERS", re.IGNORECASE)
 """A setting with such a name is not shown, whatever it is: HEARTH_TLS_KEY is a path, and no loss."""
 
 _SHAPES = re.compile(

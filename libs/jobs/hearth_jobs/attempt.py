@@ -34,6 +34,7 @@ from hearth_jobs.config import GUARD_HEARTBEAT_SECONDS, RENEW_SECONDS, STUCK_SEC
 from hearth_jobs.guard import end, guarded
 from hearth_jobs.owners import this_process
 from hearth_jobs.store import ClaimRefused, JobMissing, JobStore, StaleAttempt
+from hearth_jobs.traced import attempting
 
 log = logging.getLogger(__name__)
 
@@ -223,20 +224,23 @@ class Attempt:
 
 def with_attempt(store: JobStore, job_id: str, log_path: Path, body: Callable[[Attempt], None]) -> None:
     """Claim the job, run `body`, and record how it ended. Returns quietly when the job is not to be had."""
-    asked_by = store.request_id(job_id)
+    origin = store.origin(job_id)
     try:
         number = store.claim(job_id, str(this_process()))
     except (ClaimRefused, JobMissing) as refusal:
         log.info("left alone: %s", refusal)
         return
     with (
-        bound_contextvars(job_id=job_id, request_id=asked_by),
+        bound_contextvars(job_id=job_id, request_id=origin.request_id),
+        attempting(origin, job_id, number) as span,
         Attempt(store, job_id, number, log_path) as attempt,
     ):
         log.info("attempt %d begins", number)
         signal.signal(signal.SIGTERM, attempt.stop_worker)
         try:
-            _record(attempt, *_outcome(attempt, body))
+            status, words = _outcome(attempt, body)
+            _record(attempt, status, words)
+            span.outcome(status)
         except (LeaseLost, StaleAttempt) as stale:
             log.warning("attempt %d at job %s is no longer the current one: %s", number, job_id, stale)
 

@@ -9,6 +9,7 @@ from typing import Any
 from hearth_contracts.base import now
 from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_contracts.names import new_id
+from hearth_telemetry import traces
 from redis import Redis
 from redis.client import Pipeline
 from structlog.contextvars import get_contextvars
@@ -39,6 +40,15 @@ class Held:
     owner: str  # who holds it (see `owners`); '' when it waits for its first attempt, or for another
     deaths: int  # how many of its attempts ended with their worker's death
     lapsed: bool  # its lease has ended
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a job's logs and traces say of where it comes from; '' where it is not known."""
+
+    kind: str
+    request_id: str  # of the HTTP request that made it
+    traceparent: str  # the span of that request
 
 
 def _stamp(moment: datetime) -> str:
@@ -145,15 +155,17 @@ class JobStore:
             "lease_until_ms": "0",
             "subject": subject,
             "request_id": get_contextvars().get("request_id", ""),
+            "traceparent": traces.carrier().get("traceparent", ""),
         }
         pipe.hset(keys.job(job.id), mapping=record)
         pipe.zadd(keys.JOBS, {job.id: moment.timestamp()})
         pipe.zadd(keys.ACTIVE_JOBS, {job.id: 0})
         return job
 
-    def request_id(self, job_id: str) -> str:
-        """The id of the HTTP request that made it, as its logs show it; '' where none did."""
-        return text(self.redis.hget(keys.job(job_id), "request_id") or "")
+    def origin(self, job_id: str) -> Origin:
+        """Where the job comes from; nothing of it is known where there is no job."""
+        found = self.redis.hmget(keys.job(job_id), ["kind", "request_id", "traceparent"])
+        return Origin(*(text(value or "") for value in found))
 
     def interrupt(self, job_id: str) -> Job:
         """Ask for the job to end; idempotent. Raises JobMissing.

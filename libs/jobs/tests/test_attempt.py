@@ -15,11 +15,13 @@ from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_jobs import owners
 from hearth_jobs.attempt import Attempt, WorkFailed, with_attempt
 from hearth_jobs.store import JobStore
+from hearth_telemetry import traces
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from structlog.contextvars import bound_contextvars, get_contextvars
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
+from tests.support.collector import Collector
 from tests.support.servers import free_port, valkey
 
 
@@ -68,6 +70,32 @@ def test_the_logs_of_the_work_name_the_job_and_the_request_that_made_it(store: J
     with_attempt(store, job.id, tmp_path / "log", lambda _attempt: seen.append(get_contextvars()))
     assert seen == [{"job_id": job.id, "request_id": "asked-1"}]
     assert get_contextvars() == {}
+
+
+def test_each_attempt_is_a_span_of_the_trace_that_made_the_job(
+    store: JobStore, collector: Collector, tmp_path: Path
+) -> None:
+    def stopped(attempt: Attempt) -> None:
+        traces.event("checkpoint", {"step": 5})
+        attempt.stop_worker()
+        attempt.wait(10)
+
+    def failing(_attempt: Attempt) -> None:
+        raise WorkFailed("row 3 says: secret")
+
+    pipe = store.redis.pipeline(transaction=True)
+    with traces.span("asking", "server", {}, {}):
+        job = store.create(pipe, kind=JobKind.FINETUNE, name="FT_a_b", subject="s")
+    pipe.execute()
+    with_attempt(store, job.id, tmp_path / "log", stopped)
+    with_attempt(store, job.id, tmp_path / "log", failing)
+    asking, first, second = collector.until(lambda spans: len(spans) == 3)
+    assert first.parent_id == second.parent_id == asking.span_id
+    assert [each.attributes["hearth.job.attempt"] for each in (first, second)] == [1, 2]
+    assert [each.attributes["hearth.job.status"] for each in (first, second)] == ["given back", "FAILED"]
+    assert (first.is_error, second.is_error) == (False, True)
+    assert first.events == {"checkpoint": {"step": 5}}
+    assert not any(b"secret" in body for body in collector.bodies)
 
 
 def test_work_that_returns_is_finished(store: JobStore, job: Job, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Logs, the same in every process."""
+"""Logs, metrics and traces, the same in every process."""

@@ -1,5 +1,6 @@
 """Build a service's app with everything the services share, and run it."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -8,6 +9,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from hearth_contracts.errors import Problem
+from hearth_telemetry import traces
 from hearth_telemetry.logs import configure_logging
 from prometheus_client.registry import Collector
 
@@ -18,6 +20,7 @@ from hearth_web.metrics import metrics_routes
 from hearth_web.pulse import beating
 from hearth_web.request_id import RequestIdMiddleware
 from hearth_web.slashes import SlashMiddleware
+from hearth_web.traced import TraceMiddleware
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ def build_app(
         app.openapi()  # FastAPI builds routes when they are first matched; built here, no request waits or fails for it
         async with lifespan(app) if lifespan is not None else nullcontext(), beating():
             yield
+        await asyncio.to_thread(traces.flush)
 
     app = FastAPI(
         title=title,
@@ -70,6 +74,7 @@ def build_app(
     app.include_router(health_routes(checks))
     app.include_router(metrics_routes(checks, collectors))
     install_error_handlers(app, unavailable)
+    app.add_middleware(TraceMiddleware)
     app.add_middleware(SlashMiddleware)
     app.add_middleware(AskerMiddleware)
     app.add_middleware(RequestIdMiddleware)
@@ -79,6 +84,7 @@ def build_app(
 def serve(app: Any, *, service: str, host: str, port: int) -> None:
     """Run until told to stop. Logs are JSON lines on standard output."""
     configure_logging(service)
+    traces.configure_tracing(service)
     uvicorn.run(
         app,
         host=host,

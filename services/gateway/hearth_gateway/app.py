@@ -1,5 +1,6 @@
 """The gateway's one ASGI app: it looks at the path and hands over to the token plane, the control plane or the docs."""
 
+import asyncio
 import gc
 import logging
 import re
@@ -7,9 +8,11 @@ import re
 from hearth_contracts.openai import CONTROL_ROUTES
 from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.store import JobStore
+from hearth_telemetry import traces
 from hearth_telemetry.metrics import CONTENT_TYPE, exposition
 from hearth_web.errors import problem_response
 from hearth_web.pulse import beating
+from hearth_web.traced import TraceMiddleware
 from redis import Redis
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -54,6 +57,7 @@ class Gateway:
         self.keeper: Keeper
         self.docs: Docs
         self.upstream: Upstream
+        self.api = TraceMiddleware(self._api, self._route)
         self.http = self.pages.admit(self._http)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,16 +85,31 @@ class Gateway:
         self.upstream.close()
         await self.keeper.stop()  # after the last request, so that its usage is brought in
         await self.control.close()
+        await asyncio.to_thread(traces.flush)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"].removeprefix(self.settings.root_path)
-        prefix = next((each for each in (PUBLIC, OPENAI) if path.startswith(each)), None)
-        if prefix is None:
+        if path.startswith((PUBLIC, OPENAI)):
+            await self.api(scope, receive, send)
+        else:
             response = await self._page(path, scope)
             await response(scope, receive, send)
-            return
-        method, rest = scope["method"], path[len(prefix) :].rstrip("/")
+
+    def _route(self, scope: Scope) -> str:
+        """What part of the API is asked, without what follows: the owner knows the rest."""
+        prefix, rest = self._below_prefix(scope)
+        part = rest.partition("/")[0]
+        return f"{prefix}{part}" if part in self.control.owners else prefix
+
+    def _below_prefix(self, scope: Scope) -> tuple[str, str]:
+        path: str = scope["path"].removeprefix(self.settings.root_path)
+        prefix = PUBLIC if path.startswith(PUBLIC) else OPENAI
+        return prefix, path.removeprefix(prefix)
+
+    async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
+        prefix, rest = self._below_prefix(scope)
+        path, method, rest = prefix + rest, scope["method"], rest.rstrip("/")
         is_reference_list = prefix == PUBLIC and path.endswith("/")
         if rest in TASK_FOR:  # POSTs to these never come here: see protocol
             await send_json(send, 405, error_body(405, f"{path.rstrip('/')} takes POST"), [(b"allow", b"POST")])

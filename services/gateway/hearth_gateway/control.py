@@ -7,8 +7,10 @@ from urllib.parse import quote
 import httpx
 from hearth_contracts.access import Role
 from hearth_contracts.openai import is_openai_control
+from hearth_telemetry import traces
 from hearth_web.errors import RETRY_SECONDS, openai_response, problem_response
 from hearth_web.request_id import HEADER, accept_request_id
+from hearth_web.traced import KEY_ID, REQUEST_ID
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
@@ -32,6 +34,7 @@ HOP_BY_HOP = frozenset(
 
 NOT_SENT_ON = HOP_BY_HOP | {b"host", HEADER.encode(), b"authorization", b"forwarded"}
 NOT_SENT_ON_PREFIXES = (b"x-hearth-", b"x-forwarded-")  # what only the gateway may say, and what nobody checked
+TRACE_HEADERS = {b"traceparent", b"tracestate"}  # where we trace, we say our own
 ASKED = frozenset({"authorization", "origin", "host"})
 NOT_SENT_BACK = HOP_BY_HOP | {b"date"}  # the gateway's server writes its own
 
@@ -80,6 +83,7 @@ class ControlPlane:
     async def forward(self, rest: str, request: Request) -> Response:
         """Answer a request for `/api/v1/<rest>` with what the owner of its first segment says, if the caller may."""
         request_id = accept_request_id(request.headers.get(HEADER))
+        traces.annotate({REQUEST_ID: request_id})
         respond = openai_response if is_openai_control(f"/v1/{rest}") else problem_response
         response: Response
         try:
@@ -88,6 +92,7 @@ class ControlPlane:
             response = _refusal(refused, respond)
             response.headers[HEADER] = request_id
             return response
+        traces.annotate({KEY_ID: caller.key_id})
         if may(caller.role, request.method, rest):
             response = await self._pass_on(rest, request, request_id, caller)
         else:
@@ -103,12 +108,14 @@ class ControlPlane:
             return problem_response(404, f"there is no {request.url.path}; see /api/docs/ for what there is")
         # Quoted again, for the server decoded it: what was checked above is then what the service reads.
         url = httpx.URL(owner).copy_with(path=quote(f"/v1/{rest}"), query=request.scope["query_string"] or None)
+        trace = [(name.encode(), value.encode()) for name, value in traces.carrier().items()]
+        not_sent_on = NOT_SENT_ON | TRACE_HEADERS if trace else NOT_SENT_ON
         headers = [
             (name, value)
             for name, value in request.headers.raw
-            if name not in NOT_SENT_ON and not name.startswith(NOT_SENT_ON_PREFIXES)
+            if name not in not_sent_on and not name.startswith(NOT_SENT_ON_PREFIXES)
         ]
-        headers += [(HEADER.encode(), request_id.encode()), *caller.headers]
+        headers += [(HEADER.encode(), request_id.encode()), *caller.headers, *trace]
         has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
         try:
             upstream = self.http.build_request(

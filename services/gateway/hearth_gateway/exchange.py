@@ -8,10 +8,11 @@ exactly once, whatever happens.
 import asyncio
 import logging
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from hearth_gateway import measures
+from hearth_gateway import measures, traced
 from hearth_gateway.door import Caller, Slot
+from hearth_gateway.heads import Head
 from hearth_gateway.replies import Refused, error_body, openai_error, too_large
 from hearth_gateway.upstream import Connection, Headers, Pool, Refusal
 from hearth_gateway.usage import Asked, ReplyUsage, StreamUsage, Usage, ask_for_usage, read_asked, tokens
@@ -31,28 +32,13 @@ LONGEST_ERROR = 1 << 20
 """An engine's error that is longer passes as it is."""
 
 
-class Head(NamedTuple):
-    """What is known of a request before its body."""
-
-    route: str  # e.g. chat/completions
-    request_id: bytes
-    authorization: bytes | None
-    origin: bytes | None  # of the web page that asks
-    host: bytes | None
-    length: int | None
-    wants_continue: bool
-    wants_upgrade: bool  # to another protocol; then the parser reads no body
-    may_chunk: bool  # HTTP/1.1
-    keep_alive: bool  # as far as the client is concerned
-
-
 class Exchange:
     """One request and its answer."""
 
     __slots__ = (
         "_asked", "_began", "_body", "_caller", "_chunked", "_client", "_connecting", "_engine", "_error", "_events",
         "_first_at", "_head", "_is_read", "_is_turn", "_kept", "_last_at", "_model", "_over", "_paused", "_plane",
-        "_refused", "_request", "_size", "_slot", "_started", "_status", "_tries", "_url", "_urls", "_usage",
+        "_refused", "_request", "_size", "_slot", "_span", "_started", "_status", "_tries", "_url", "_urls", "_usage",
     )  # fmt: skip
 
     def __init__(self, plane: "TokenPlane", client: "TokenProtocol", head: Head) -> None:
@@ -83,6 +69,7 @@ class Exchange:
         self._usage: ReplyUsage | None = None
         self._error: bytes | None = None  # the engine's, until it is whole
         self._began = plane.now()
+        self._span = traced.begin(head, client.scheme or "http")
         self._first_at = 0.0
         self._last_at = math.inf  # when the engine was last asked or heard
         self._refused: Refused | None = None
@@ -182,8 +169,8 @@ class Exchange:
         if streams and plane.tells_usage(head.route):
             body = ask_for_usage(body, asked)
         self._request = (
-            b"content-type: application/json\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n"
-            % (head.request_id, len(body)),
+            b"content-type: application/json\r\nx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n"
+            % (head.request_id, traced.headers(self._span), len(body)),
             body,
         )
         self._try_next()
@@ -400,3 +387,6 @@ class Exchange:
         if self._events is not None and self._started:
             first, rest = self._first_at - self._began, self._last_at - self._first_at
             measures.streamed(self._model, first, rest, self._events.events)
+        if self._span is not None:
+            first_ago = now - self._first_at if self._events is not None and self._started else None
+            traced.end(self._span, status, self._caller, self._model, used, first_ago)

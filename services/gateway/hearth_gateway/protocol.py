@@ -19,7 +19,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from hearth_gateway.exchange import Exchange, Head
+from hearth_gateway.exchange import Exchange
+from hearth_gateway.heads import Head
 from hearth_gateway.tokens import TokenPlane
 from hearth_gateway.upstream import Headers
 
@@ -28,7 +29,12 @@ MOST_PIPELINED = 16
 
 _PROCESS = token_hex(8).encode()
 _numbers = count()
-_READ = frozenset({b"authorization", b"content-length", b"expect", b"host", b"origin", b"x-request-id"})
+_READ = frozenset(
+    {
+        b"authorization", b"content-length", b"expect", b"host", b"origin", b"traceparent", b"tracestate",
+        b"x-request-id",
+    }
+)  # fmt: skip
 _STATUS_LINE = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -168,6 +174,8 @@ class TokenProtocol(HttpToolsProtocol):
             wants_upgrade=upgrades,
             may_chunk=may_chunk,
             keep_alive=may_chunk and not upgrades and self.parser.should_keep_alive(),
+            traceparent=found(b"traceparent"),
+            tracestate=found(b"tracestate"),
         )
         exchange = Exchange(self.plane, self, head)
         self.reading = exchange

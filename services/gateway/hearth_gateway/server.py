@@ -10,6 +10,7 @@ from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect
 from hearth_telemetry import metrics
 from hearth_telemetry.logs import configure_logging
+from hearth_telemetry.traces import configure_tracing
 from uvicorn.supervisors import Multiprocess
 
 from hearth_gateway.app import Gateway
@@ -23,6 +24,7 @@ ACCEPTS_A_TURN = 16
 def build() -> Gateway:
     """The app as each process makes it, from the settings."""
     configure_logging("gateway")
+    configure_tracing("gateway")
     return Gateway(GatewaySettings(), connect(RedisSettings()))
 
 

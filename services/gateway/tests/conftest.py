@@ -34,6 +34,7 @@ class StandIn:
     how: str = "echo"  # echo, stream, silent, half, break
     port: int = field(default_factory=free_port)
     got: list[tuple[str, bytes]] = field(default_factory=list)
+    heads: list[dict[str, str]] = field(default_factory=list)  # the headers of what it got
     left: threading.Event = field(default_factory=threading.Event)  # the gateway closed the connection early
     go_on: threading.Event = field(default_factory=threading.Event)  # a stream's second event may be sent
 
@@ -49,6 +50,7 @@ class StandIn:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
         self.got.append((scope["path"], body))
+        self.heads.append({name.decode(): value.decode() for name, value in scope["headers"]})
         leaving = asyncio.ensure_future(self._watch(receive))
         try:
             await self._answer(body, send)

@@ -6,6 +6,7 @@ from hearth_jobs.connection import connect
 from hearth_jobs.deployments import lane_for
 from hearth_jobs.worker import work
 from hearth_telemetry.logs import configure_logging
+from hearth_telemetry.traces import configure_tracing
 
 from hearth_inference.config import InferenceSettings
 
@@ -15,6 +16,7 @@ def main() -> None:
     settings = InferenceSettings()
     name = settings.worker_name or ("inference-llm" if settings.engine is Engine.VLLM else "inference-embedding")
     configure_logging(name)
+    configure_tracing(name)
     work(connect(RedisSettings()), lane_for(settings.engine).queue, name)
 
 

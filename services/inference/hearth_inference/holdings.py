@@ -11,6 +11,7 @@ from hearth_contracts.jobs import JobStatus
 from hearth_jobs.config import LEASE_SECONDS
 from hearth_jobs.deployments import Deployment, DeploymentStore
 from hearth_jobs.store import ClaimRefused, JobMissing, JobStore, StaleAttempt
+from hearth_jobs.traced import AttemptSpan, begin
 from hearth_storage.config import HomeSettings
 
 from hearth_inference.keeper import Keeper
@@ -33,6 +34,7 @@ class Holdings:
     served_elsewhere: Callable[[], bool]
     waiting_since: float | None = None  # for a claim
     served: set[str] = field(default_factory=set)  # jobs whose version has answered requests
+    spans: dict[str, AttemptSpan] = field(default_factory=dict)  # until they serve: a trace is to be seen then
 
     def heed_interrupts(self, record: Deployment | None) -> Deployment | None:
         """A DEPLOY job that was interrupted, by whatever way, takes its version off what is desired."""
@@ -48,7 +50,9 @@ class Holdings:
         """Try to become the one who carries this version. False when somebody else is."""
         self.waiting_since = self.waiting_since or time.monotonic()
         try:
-            self.keeper.hold(desired.job_id, self.jobs.claim(desired.job_id, self.node_id))
+            attempt = self.jobs.claim(desired.job_id, self.node_id)
+            self.keeper.hold(desired.job_id, attempt)
+            self.spans[desired.job_id] = begin(self.jobs.origin(desired.job_id), desired.job_id, attempt)
             return True
         except JobMissing:
             self.deployments.give_up(desired, "its job is not there any more; deploy again")
@@ -90,11 +94,24 @@ class Holdings:
         except StaleAttempt as stale:
             log.warning("job %s was not ended here: %s", job_id, stale)
         self.keeper.let_go(job_id)
+        self._end_span(job_id, status)
         self.note(job_id, f"{status}: {words}" if words else str(status))
+
+    def serves(self, job_id: str) -> None:
+        """Its version answers requests from now on."""
+        self.served.add(job_id)
+        self._end_span(job_id, JobStatus.RUNNING)
+
+    def _end_span(self, job_id: str, status: JobStatus | None) -> None:
+        if span := self.spans.pop(job_id, None):
+            span.outcome(status)
+            span.end()
 
     def stage(self, spec: DeploymentSpec, stage: str, progress: float) -> None:
         """Say what is being done for a version."""
         self.note(spec.job_id, stage)
+        if span := self.spans.get(spec.job_id):
+            span.event("stage", {"stage": stage.partition(":")[0]})  # behind it are an engine's words
         attempt = self.keeper.held().get(spec.job_id)
         if attempt is not None:
             try:
@@ -125,3 +142,4 @@ class Holdings:
             if attempt is not None:
                 with contextlib.suppress(StaleAttempt):
                     self.jobs.release(job_id, attempt, "waiting for an inference node: its worker was stopped")
+            self._end_span(job_id, None)

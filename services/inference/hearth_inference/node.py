@@ -176,7 +176,7 @@ class Node:
         """This version answers requests from now on: tell the routes first."""
         self._stage(spec, "serving", 1.0)
         self.detail = ""
-        self.holdings.served.add(spec.job_id)
+        self.holdings.serves(spec.job_id)
         self._report(spec)
 
     def _bury(self, desired: DeploymentSpec, record: Deployment | None) -> None:

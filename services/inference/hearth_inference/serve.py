@@ -15,6 +15,7 @@ from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.store import JobStore
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.objects import connect as connect_s3
+from hearth_telemetry import traces
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -65,6 +66,7 @@ def run(deployment_name: str) -> None:
             holdings=holdings,
         )
         _loop(node, redis, stopping)
+    traces.flush()
 
 
 def _loop(node: Node, redis: Redis, stopping: threading.Event) -> None:

@@ -93,12 +93,14 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.model_executor.layers.quantization import DEPRECATED_QUANTIZATION_METHODS, QUANTIZATION_METHODS
 from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
+from vllm.tracing import is_tracing_available
 print(json.dumps({
     "dtype": get_args(ModelDType), "kv_cache_dtype": get_args(CacheDType), "max_lora_rank": get_args(MaxLoRARanks),
     "quantization": sorted(set(QUANTIZATION_METHODS) - set(DEPRECATED_QUANTIZATION_METHODS)),
     "tool_call_parser": ToolParserManager.list_registered(),
     "reasoning_parser": ReasoningParserManager.list_registered(),
     "names": sorted(EngineArgs.__dataclass_fields__),
+    "can_trace": is_tracing_available(),
 }))
 """
 
@@ -116,6 +118,22 @@ def test_the_pinned_vllm_takes_every_value_that_a_deployment_may_set(tmp_path: P
     for name, values in ours.items():
         assert set(get_args(values)) <= set(theirs[name]), name
     assert EngineSettings.model_fields.keys() - {"tool_call_parser"} <= set(theirs["names"])
+    assert theirs["can_trace"] and "otlp_traces_endpoint" in theirs["names"]  # or it would not start with an endpoint
+
+
+def test_vllm_is_told_where_traces_go_and_by_which_protocol(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "--otlp-traces-endpoint" not in VllmDriver(settings()).command(SPEC, model, 1)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret")
+    driver = VllmDriver(settings())
+    command, environment = driver.command(SPEC, model, 1), driver.environment(tmp_path)
+    assert command[command.index("--otlp-traces-endpoint") + 1] == "http://collector:4318/v1/traces"
+    assert not any("secret" in word for word in command)
+    assert environment["OTEL_EXPORTER_OTLP_HEADERS"] == "authorization=secret"
+    assert environment["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert environment["OTEL_SERVICE_NAME"] == "hearth-vllm"
 
 
 @pytest.mark.parametrize("engine", list(Engine))

@@ -11,7 +11,10 @@ from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.store import JobStore
 from hearth_storage.config import HomeSettings
+from hearth_telemetry import traces
 from redis import Redis
+
+from tests.support.collector import Collector
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def serve(holdings: Holdings, model_id: str) -> tuple[DeploymentSpec, Job]:
     spec, job = desire(holdings, model_id)
     assert holdings.claim(spec)
     assert holdings.deployments.settle(spec)
-    holdings.served.add(job.id)
+    holdings.serves(job.id)
     return spec, job
 
 
@@ -114,3 +117,20 @@ def test_a_worker_that_stops_gives_its_jobs_back(holdings: Holdings) -> None:
     holdings.release_all()
     assert status(holdings, job) is JobStatus.RUNNING
     assert holdings.jobs.claim(job.id, "other:2") == 2
+
+
+def test_the_span_of_a_deployment_ends_when_it_serves_or_fails(collector: Collector, holdings: Holdings) -> None:
+    with traces.span("asking", "server", {}, {}):
+        spec, _ = serve(holdings, "a/a")
+        failing, job = desire(holdings, "b/b")
+    holdings.claim(failing)
+    holdings.stage(failing, "starting again in 1 s, try 1: what an engine said", 0.0)
+    holdings.finish(job.id, JobStatus.FAILED, "what an engine said")
+    traces.flush()
+    spans = {span.attributes.get("hearth.job.id"): span for span in collector.until(lambda spans: len(spans) == 3)}
+    serving, failed = spans[spec.job_id], spans[job.id]
+    assert serving.parent_id == failed.parent_id == spans[None].span_id
+    assert (serving.name, serving.attributes["hearth.job.status"], serving.is_error) == ("job deploy", "RUNNING", False)
+    assert (failed.attributes["hearth.job.status"], failed.is_error) == ("FAILED", True)
+    assert failed.events == {"stage": {"stage": "starting again in 1 s, try 1"}}
+    assert not any(b"engine said" in body for body in collector.bodies)

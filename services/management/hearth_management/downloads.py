@@ -20,13 +20,14 @@ from hearth_jobs.worker import work
 from hearth_storage.config import HomeSettings
 from hearth_storage.model_store import StoredModel, model_folder, record_model
 from hearth_telemetry.logs import configure_logging
+from hearth_telemetry.traces import configure_tracing
 from pydantic import TypeAdapter
 
 from hearth_management.fetch import Fetched, FetchEvent, Progress
 
 EVENT: TypeAdapter[FetchEvent] = TypeAdapter(FetchEvent)
 GRACE_SECONDS = 3.0
-NOT_FOR_THE_CHILD = ("HEARTH_REDIS_URL", "HEARTH_S3_ACCESS_KEY", "HEARTH_S3_SECRET_KEY")
+NOT_FOR_THE_CHILD = ("HEARTH_REDIS_URL", "HEARTH_S3_ACCESS_KEY", "HEARTH_S3_SECRET_KEY", "OTEL_EXPORTER_OTLP_HEADERS")
 
 
 def run(job_id: str) -> None:
@@ -87,6 +88,7 @@ def _eta(event: Progress, first: int, seconds: float) -> float | None:
 def main() -> None:
     """Run the worker until told to stop."""
     configure_logging("downloads")
+    configure_tracing("downloads")
     work(connect(RedisSettings()), DOWNLOADS.queue, "downloads")
 
 

@@ -5,6 +5,7 @@ from hearth_jobs.connection import connect
 from hearth_jobs.queues import TRAINING
 from hearth_jobs.worker import work
 from hearth_telemetry.logs import configure_logging
+from hearth_telemetry.traces import configure_tracing
 
 from hearth_training.spare import make_ready
 
@@ -12,6 +13,7 @@ from hearth_training.spare import make_ready
 def main() -> None:
     """Run the worker."""
     configure_logging("training")
+    configure_tracing("training")
     work(connect(RedisSettings()), TRAINING.queue, "training", make_ready)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hearth_contracts.hyperparameters import Hyperparameters
 
-SECRETS = ("HEARTH_REDIS_URL", "HEARTH_S3_ACCESS_KEY", "HEARTH_S3_SECRET_KEY", "HF_TOKEN")
+SECRETS = ("HEARTH_REDIS_URL", "HEARTH_S3_ACCESS_KEY", "HEARTH_S3_SECRET_KEY", "HF_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS")
 
 
 def trainer_command(python: Path, spec: Path, processes: int) -> list[str]:

@@ -15,6 +15,7 @@ from hearth_contracts.finetune import (
 )
 from hearth_jobs.attempt import Attempt, WorkFailed
 from hearth_jobs.finetunes import FinetuneStore
+from hearth_telemetry import traces
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -44,6 +45,7 @@ class Follower:
                 if self._latest is not None:
                     self._record(self._latest.model_copy(update={"eval_loss": event.eval_loss}))
             case CheckpointEvent():
+                traces.event("checkpoint", {"step": event.step})
                 self._keeper.saved(event.step)
             case ResumedEvent():
                 self._resumed(event.step)
@@ -54,6 +56,7 @@ class Follower:
                 if event.stopped_early:
                     self._attempt.log(f"ended early after step {event.steps}: eval_loss was no better any more")
             case _:
+                traces.event("stage", {"stage": event.stage})
                 self._attempt.report(stage=event.stage)
 
     def _step(self, event: StepEvent) -> None:
@@ -66,6 +69,7 @@ class Follower:
         self._record(Metric(**event.model_dump(exclude={"event"}), at=now()))
 
     def _resumed(self, step: int) -> None:
+        traces.event("resumed", {"step": step})
         self._attempt.report(stage=f"resuming from step {step}")
         self._attempt.log(f"attempt {self._attempt.number} goes on from the checkpoint of step {step}")
         with contextlib.suppress(RedisConnectionError, RedisTimeoutError):  # what is void is overwritten step by step

@@ -10,7 +10,7 @@ from hearth_contracts.deploy import DeploymentSpec
 
 GIB = 1024**3
 _PASSED_ON = re.compile(
-    r"PATH|LANG|LC_ALL|TMPDIR|TZ|LD_LIBRARY_PATH|LD_PRELOAD|OMP_.*|KMP_.*|VLLM_.*|CUDA_.*|NVIDIA_.*|NCCL_.*"
+    r"PATH|LANG|LC_ALL|TMPDIR|TZ|LD_LIBRARY_PATH|LD_PRELOAD|OMP_.*|KMP_.*|VLLM_.*|CUDA_.*|NVIDIA_.*|NCCL_.*|OTEL_.*"
 )
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception))\b:? *(.*)$")
 _PREFIX = re.compile(r"^(?:\(\w[^)]*\) )?(?:(?:ERROR|CRITICAL) +[\d-]+ [\d:]+ \[[^\]]*\] ?)?(?:ERROR:?\s+)?")

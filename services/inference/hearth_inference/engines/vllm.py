@@ -11,6 +11,7 @@ from hearth_contracts.deploy import DeploymentSpec
 from hearth_contracts.engine import EngineSettings
 from hearth_fit.facts import FactsUnknown, context_of, read_facts
 from hearth_fit.serving import VLLM_PROCESSES_BYTES, Serving, cpu_parts
+from hearth_telemetry import traces
 
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines.base import GIB, checked, clean_environment, weights_bytes
@@ -40,6 +41,8 @@ class VllmDriver:
             command.append("--enforce-eager")  # torch.compile costs a minute and gains nothing clear there
         if asked.tool_call_parser:
             command.append("--enable-auto-tool-choice")
+        if address := traces.endpoint():
+            command += ["--otlp-traces-endpoint", address]
         return command + flags(asked)
 
     def _settled(self, spec: DeploymentSpec, model: Path) -> EngineSettings:
@@ -51,6 +54,8 @@ class VllmDriver:
             **clean_environment(scratch, self.settings.engine_python),
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
             "VLLM_NO_USAGE_STATS": "1",
+            "OTEL_SERVICE_NAME": os.environ.get("OTEL_SERVICE_NAME") or "hearth-vllm",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",  # as we do; by itself it would speak gRPC
         }
         if self.settings.engine_device == "cpu":
             environment["VLLM_CPU_KVCACHE_SPACE"] = str(self.settings.cpu_kv_cache_gib)
