@@ -24,6 +24,7 @@ Environment variables; `make up` passes on those that begin with `HEARTH_`, `HF_
 with the variable's name. This page is written from the code by `python -m hearth_local.settings_page`.
 
 Hugging Face's own: `HF_ENDPOINT` (another hub), `HF_TOKEN` (gated models), `HF_HUB_OFFLINE=1` (ask no hub).
+OpenTelemetry's own: `OTEL_EXPORTER_OTLP_ENDPOINT` switches traces on ([operate.md](operate.md#follow-one-request)).
 """
 GROUPS: tuple[tuple[str, str, tuple[type[BaseSettings], ...]], ...] = (
     ("Where things are", "For every program; `make up` and compose set all but the first.",
