@@ -7,7 +7,7 @@ has none: how it went is in its own curve.
 from collections.abc import Iterator
 
 from hearth_contracts.finetune import Metric
-from hearth_contracts.jobs import JobKind, JobStatus
+from hearth_contracts.jobs import JobKind
 from hearth_jobs.finetunes import FinetuneStore
 from hearth_jobs.store import JobStore
 from prometheus_client.core import GaugeMetricFamily
@@ -42,9 +42,6 @@ class TrainingMetrics(Collector):
             yield family
 
     def _latest(self) -> Iterator[tuple[str, Metric]]:
-        for job in self.jobs.active():
-            if job.kind is JobKind.FINETUNE and job.status is JobStatus.RUNNING:
-                finetune_id = self.jobs.subject(job.id)
-                point = self.finetunes.latest_point(finetune_id)
-                if point is not None:
-                    yield finetune_id, point
+        for held in self.jobs.open(apart_from=self.jobs.unheld()):
+            if held.job.kind is JobKind.FINETUNE and (point := self.finetunes.latest_point(held.subject)) is not None:
+                yield held.subject, point

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
+import psutil
 from hearth_contracts.deploy import DeploymentState, Engine, NodeReport, Task
 from hearth_gateway.routing import Router, read_table
 from hearth_jobs.deployments import DeploymentStore
@@ -19,21 +20,20 @@ from tests.bench.gateway.contenders import LOAD_CORE, Contender, await_answer, h
 from tests.bench.scale.counting import Cost, cost, counts
 from tests.support.servers import free_port
 
-T = TypeVar("T")
-CLOSED = Measure("closed", 64)
+FEW, MANY = 50, 400
+"""Requests a second that even a busy machine answers."""
 
 
 class Asked(NamedTuple):
-    """Commands a second that Redis carried out for one gateway, and requests a second that it answered meanwhile."""
+    """Commands a second that Redis carried out for one gateway and its nodes, at two rates of requests."""
 
-    idle: float
-    loaded: float
-    requests: float
+    few: float
+    many: float
 
     @property
     def a_request(self) -> float:
-        """Commands that each request cost beyond what is asked anyway."""
-        return max(0.0, self.loaded - self.idle) / self.requests
+        """Commands that each request more has cost."""
+        return (self.many - self.few) / (MANY - FEW)
 
 
 class Gateways(NamedTuple):
@@ -42,6 +42,7 @@ class Gateways(NamedTuple):
     per_s: float
     p50_ms: float
     p99_ms: float
+    cpu_us: float  # of the gateway's process, for a request: what else the machine does counts little in it
     asked: Asked
 
 
@@ -65,20 +66,29 @@ def through_gateway(programs: Path, sizes: tuple[int, ...], seconds: float) -> d
     for size in sizes:
         with gateway(programs, size) as running:
             assert running.redis is not None
-            idle, _ = _a_second(running.redis, partial(time.sleep, seconds))
-            loaded, figures = _a_second(
-                running.redis, partial(run, str(programs / "load"), running, CLOSED._replace(seconds=seconds))
+            ask = partial(run, str(programs / "load"), running)
+            few, many = (
+                _a_second(running.redis, partial(ask, Measure("offered", 16, seconds=seconds, rate=rate)))
+                for rate in (FEW, MANY)
             )
-            asked = Asked(idle, loaded, figures["per_s"])
-            found[size] = Gateways(figures["per_s"], figures["p50"] * 1000, figures["p99"] * 1000, asked)
+            busy = _processor_seconds(running.pid)
+            figures = ask(Measure("closed", 64, seconds=seconds))
+            cpu_us = (_processor_seconds(running.pid) - busy) / (figures["per_s"] * seconds) * 1e6
+            latencies = (figures["p50"] * 1000, figures["p99"] * 1000)
+            found[size] = Gateways(figures["per_s"], *latencies, cpu_us, Asked(few, many))
     return found
 
 
-def _a_second(redis: Redis, while_this: Callable[[], T]) -> tuple[float, T]:
-    """Commands a second meanwhile, and what it gave."""
+def _processor_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def _a_second(redis: Redis, while_this: Callable[[], object]) -> float:
+    """Commands a second, meanwhile."""
     before, began = counts(redis).commands, time.monotonic()
-    given = while_this()
-    return (counts(redis).commands - before) / (time.monotonic() - began), given
+    while_this()
+    return (counts(redis).commands - before) / (time.monotonic() - began)
 
 
 def routes(redis: Redis, sizes: tuple[int, ...]) -> dict[int, dict[str, Cost]]:
