@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tests.bench.gateway.report import machine
 from tests.bench.scale.counting import Cost
-from tests.bench.scale.nodes import Gateways
+from tests.bench.scale.nodes import FEW, MANY, Gateways
 
 Curve = Mapping[int, Mapping[str, Cost]]
 Times = Mapping[int, Mapping[str, float]]
@@ -49,7 +49,7 @@ def print_gateways(found: Mapping[int, Gateways]) -> None:
     """Requests a second by the number of nodes."""
     times, asks = (
         ("requests/s", "p50", "p99", "processor, a request"),
-        ("Redis commands/s, idle", "at load", "a request"),
+        (f"Redis commands/s at {FEW} requests/s", f"at {MANY}/s", "each request more"),
     )
     table = Table("nodes", *times, *asks)
     for size, each in found.items():
@@ -88,7 +88,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
         axis.legend(fontsize=7)
     served.plot([*results["gateway"]], [each.cpu_us for each in results["gateway"].values()], marker="o")
     served.set_ylim(bottom=0)
-    served.set_title("the gateway's processor time for a request, by nodes: us")
+    served.set_title("a request, by nodes: processor us")
     figure.savefig(path)
 
 
