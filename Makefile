@@ -68,6 +68,10 @@ bench-scale: ## what each part costs as there is more of it: jobs, nodes, adapte
 	@$(SETUP) dev
 	@$(DEV)/python -m tests.bench.scale
 
+bench-train: ## fine-tunes beside the same TRL script started by hand (15 min): make bench-train [MODEL=folder] [ROUNDS=3]
+	@$(SETUP) dev training
+	@$(DEV)/python -m tests.bench.train $(if $(MODEL),--model "$(MODEL)") $(if $(ROUNDS),--rounds $(ROUNDS))
+
 chaos: ## random faults on a real platform: make chaos SEED=7 FAULTS=50 [ONLY=download,queued] [SWAPS=20] [DISK=3000]
 	@$(SETUP) dev $(ENGINES)
 	@$(DEV)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(ONLY),--only "$(ONLY)") $(if $(SWAPS),--swaps $(SWAPS)) $(if $(DISK),--disk $(DISK)) $(if $(REPORT),--report "$(REPORT)")

@@ -128,8 +128,8 @@ class Place:
         return f"{self.job(finetune)}\n{log.read_text()[-3000:] if log.exists() else '(no log)'}"
 
     @contextmanager
-    def worker(self) -> Iterator["subprocess.Popen[bytes]"]:
-        """A worker; told to stop at the end, after which nothing of it may be left."""
+    def worker(self, *, warm: bool = False) -> Iterator["subprocess.Popen[bytes]"]:
+        """A worker, with a trainer that stands by if `warm`; told to stop at the end, and nothing of it may be left."""
         environment = {
             **os.environ,
             "HEARTH_HOME": str(self.home.home),
@@ -138,6 +138,7 @@ class Place:
             "HEARTH_S3_ACCESS_KEY": self.s3_settings.s3_access_key.get_secret_value(),
             "HEARTH_S3_SECRET_KEY": self.s3_settings.s3_secret_key.get_secret_value(),
             "HEARTH_TRAINER_PYTHON": str(env_python("training")),
+            "HEARTH_TRAINER_WARM": str(warm).lower(),
         }
         self.home.logs.mkdir(parents=True, exist_ok=True)
         with (self.home.logs / "worker.log").open("ab") as log:

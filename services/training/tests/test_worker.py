@@ -4,6 +4,7 @@ import re
 from io import BytesIO
 from pathlib import Path
 
+import psutil
 import pytest
 from hearth_contracts.finetune import Finetune
 from hearth_contracts.jobs import JobStatus
@@ -113,6 +114,21 @@ def test_interrupted_it_goes_on_elsewhere_from_its_checkpoint_in_s3_as_if_nothin
     assert 'base_model: "tiny/llama"' in (adapter / "README.md").read_text()
     left = place.s3.list_objects(bucket_name=ARTIFACTS, prefix="checkpoints/", recursive=True)
     assert list(left) == []  # of no use once the adapter is there
+
+
+def test_a_run_is_given_to_the_trainer_that_stands_by(place: Place) -> None:
+    def waiting() -> list[psutil.Process]:
+        return [each for each in place.trainers() if "hearth_trainer --wait" in " ".join(each.cmdline()[-4:])]
+
+    with place.worker(warm=True):
+        spare = wait_for(waiting, 60, lambda: "no trainer stands by")[-1]
+        finetune = place.begin(place.dataset().id, ENDLESS)
+        place.until_step(finetune, 3)
+        assert spare.is_running()
+        assert not [each for each in place.trainers() if each.cmdline()[-1].endswith("run.json")]  # none was started
+        place.jobs.interrupt(finetune.job_id)
+        assert place.over(finetune).status is JobStatus.KILLED, place.told(finetune)
+        wait_for(lambda: not spare.is_running(), 10, lambda: f"it lives on: {spare}")
 
 
 def test_a_deleted_dataset_fails_the_job_with_words(place: Place) -> None:

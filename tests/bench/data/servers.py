@@ -1,17 +1,14 @@
 """The real programs that are measured, each a process of its own on loopback."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from hearth_storage.config import S3Settings
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from tests.bench.services import service
 from tests.support.servers import free_port, s3_server, valkey
 
 
@@ -47,22 +44,6 @@ def platform(folder: Path) -> Iterator[Platform]:
             "HEARTH_GATEWAY_PORT": str(gateway_port),
             "HEARTH_HOME": str(folder / "home"),
         }
-        with _service("hearth_dataset", dataset_port, env, folder) as dataset_pid:
-            with _service("hearth_gateway", gateway_port, env, folder):
+        with service("hearth_dataset", dataset_port, env, folder) as dataset_pid:
+            with service("hearth_gateway", gateway_port, env, folder):
                 yield Platform(s3, dataset_port, dataset_pid, gateway_port)
-
-
-@contextmanager
-def _service(module: str, port: int, env: dict[str, str], folder: Path) -> Iterator[int]:
-    with (folder / f"{module}.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", module], env=env, stdout=log, stderr=log)
-    try:
-        for attempt in Retrying(
-            retry=retry_if_exception_type(httpx.TransportError), stop=stop_after_delay(120), wait=wait_fixed(0.2)
-        ):
-            with attempt:
-                httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=10)
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait()
