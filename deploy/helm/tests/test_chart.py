@@ -33,7 +33,9 @@ KNOWN: dict[str, tuple[type[BaseSettings], ...]] = {
     "inference-llm": (InferenceSettings, *STORES),
     "inference-embeddings": (InferenceSettings, *STORES),
 }
-HUB = {"HF_TOKEN", "HF_ENDPOINT"}
+THEIRS = {"HF_TOKEN", "HF_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+"""Variables that are read by libraries."""
+
 OF_ALL = {"HEARTH_MAX_MODEL_LEN"}
 """What examples/gpu.yaml sets for every service."""
 
@@ -101,7 +103,7 @@ def test_every_variable_that_is_set_is_one_that_the_service_knows_and_is_set_onc
     for component, container in chart.containers.items():
         names = [variable["name"] for variable in container["env"]]
         assert len(names) == len(set(names)), component
-        assert set(names) <= names_of(KNOWN[component]) | HUB | OF_ALL, component
+        assert set(names) <= names_of(KNOWN[component]) | THEIRS | OF_ALL, component
 
 
 def test_every_value_that_is_set_is_one_that_the_service_understands(

@@ -1,5 +1,6 @@
 """What a cluster does to pods: kills, drains, scales, separates them."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -181,12 +182,14 @@ def test_pods_reach_one_another_where_they_must_and_compose_lets_them_and_nowher
 def test_only_the_gateway_is_reached_from_outside_and_only_who_compose_lets_out_reaches_the_hub(helm: Path) -> None:
     services = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]
     outsiders = {"redis": 6379, "s3": 443, "hub": 8443}
-    chart = render(helm, (*VALUES["defaults"], "--set", f"hub.port={outsiders['hub']}"))
+    collector = "traces.endpoint=http://otel-collector.monitoring.svc:4318"
+    chart = render(helm, (*VALUES["defaults"], "--set", f"hub.port={outsiders['hub']},{collector}"))
     open_to_all, leads_out = {}, {}
     for name, policy in chart.of("NetworkPolicy").items():
         open_to_all[name] = {p for rule in policy["spec"].get("ingress", []) if "from" not in rule for p in ports(rule)}
-        leads_out[name] = {p for rule in policy["spec"]["egress"] if "to" not in rule for p in ports(rule)} - {53}
+        leads_out[name] = {p for rule in policy["spec"]["egress"] if "to" not in rule for p in ports(rule)} - {53, 4318}
     assert {name: found for name, found in open_to_all.items() if found} == {"gateway": {8080}}
+    assert all('"port": 4318' in json.dumps(policy) for policy in chart.of("NetworkPolicy").values())
     assert {name for name in chart.pods if "ports" in services[name]} == {"gateway"}
     stores = {outsiders["redis"], outsiders["s3"]}
     assert leads_out == {

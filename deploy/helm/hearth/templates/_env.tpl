@@ -21,6 +21,9 @@
 
 {{- /* `settings` of all services, then of this one, which has the last word. */ -}}
 {{- define "hearth.env.settings" -}}
+{{- with (index . 0).Values.traces.endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
 {{- range $name, $value := merge (dict) (index . 1) (index . 0).Values.settings }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
