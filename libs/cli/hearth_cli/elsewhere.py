@@ -84,6 +84,14 @@ def access(client: Hearth) -> Iterator[Finding]:
         yield fault("management", str(error), LOGS)
         return
     yield ok("key", "it may look" if client.settings.api_key else "none is needed")
+    for name, count in (
+        ("models", lambda: len(client.models.list())),
+        ("datasets", lambda: len(client.datasets.list())),
+    ):
+        try:
+            yield ok(name, f"{count()} are listed")
+        except HearthClientError as error:
+            yield fault(name, error.what, f"S3 holds adapters and datasets; is it up? {LOGS}")
     yield _disk(system.disk)
     yield ok("memory", f"{gib(system.memory.free_bytes)} of {gib(system.memory.total_bytes)} free")
     gpus = [f"{gib(gpu.free_bytes)} of {gib(gpu.total_bytes)} free" for gpu in system.gpus]

@@ -10,6 +10,7 @@ from hearth_cli.elsewhere import examine_elsewhere
 from hearth_client import Hearth
 from hearth_local.findings import Finding, Verdict
 from hearth_storage.config import HomeSettings, S3Settings
+from hearth_storage.objects import connect
 from minio import Minio
 from redis import Redis
 from tenacity import Retrying, stop_after_delay, wait_fixed
@@ -43,8 +44,8 @@ def test_a_platform_that_is_well_has_no_fault_and_everything_is_looked_at(
     monkeypatch.setenv("HEARTH_S3_SECRET_KEY", s3_settings.s3_secret_key.get_secret_value())
     found = by_check(url)
     assert faults(found) == set()
-    looked_at = {"platform", "clock", "key", "disk", "memory", "gpu", "queue training", "deployment default"}
-    assert looked_at | {"redis", "s3"} <= found.keys()
+    looked_at = {"platform", "clock", "key", "models", "datasets", "disk", "memory", "gpu", "queue training"}
+    assert looked_at | {"deployment default", "redis", "s3"} <= found.keys()
     assert found["queue training"].verdict is Verdict.WARNING  # nobody takes from it, and nothing waits
 
 
@@ -57,6 +58,15 @@ def test_what_waits_for_a_worker_that_is_not_there_is_a_fault(url: str, tmp_path
     found = by_check(url)
     assert faults(found) == {"queue downloads"}
     assert "1 waiting, and nobody takes from it" in found["queue downloads"].found
+
+
+def test_an_s3_that_the_platform_does_not_reach_is_a_fault_of_what_lies_in_it(
+    redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    away = S3Settings(s3_endpoint=f"127.0.0.1:{free_port()}")
+    with control_plane(HomeSettings(home=tmp_path), redis, redis_url, connect(away), away) as url:
+        found = by_check(url)
+    assert faults(found) == {"models", "datasets"}
 
 
 @pytest.mark.parametrize("key", ["", "hearth_not_a_key"])

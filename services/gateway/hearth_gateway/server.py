@@ -20,6 +20,10 @@ from hearth_gateway.protocol import TokenProtocol
 
 ACCEPTS_A_TURN = 16
 
+SILENT_SECONDS = 60
+"""A process of several that gives no sign for so long is replaced. Uvicorn's own five seconds end processes that are
+still importing on a busy machine, again and again."""
+
 
 def build() -> Gateway:
     """The app as each process makes it, from the settings."""
@@ -47,6 +51,7 @@ def server_options(settings: GatewaySettings) -> dict[str, Any]:
         "backlog": 4096,
         "timeout_keep_alive": int(settings.keep_alive_timeout),
         "timeout_graceful_shutdown": int(settings.drain_timeout),
+        "timeout_worker_healthcheck": SILENT_SECONDS,
     }
 
 
