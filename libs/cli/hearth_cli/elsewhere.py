@@ -5,7 +5,7 @@ Redis and S3 are looked at too where HEARTH_REDIS_URL and HEARTH_S3_ENDPOINT nam
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from email.utils import parsedate_to_datetime
 
 import httpx
@@ -84,14 +84,8 @@ def access(client: Hearth) -> Iterator[Finding]:
         yield fault("management", str(error), LOGS)
         return
     yield ok("key", "it may look" if client.settings.api_key else "none is needed")
-    for name, count in (
-        ("models", lambda: len(client.models.list())),
-        ("datasets", lambda: len(client.datasets.list())),
-    ):
-        try:
-            yield ok(name, f"{count()} are listed")
-        except HearthClientError as error:
-            yield fault(name, error.what, f"S3 holds adapters and datasets; is it up? {LOGS}")
+    yield _listed("models", client.models.list)
+    yield _listed("datasets", client.datasets.list)
     yield _disk(system.disk)
     yield ok("memory", f"{gib(system.memory.free_bytes)} of {gib(system.memory.total_bytes)} free")
     gpus = [f"{gib(gpu.free_bytes)} of {gib(gpu.total_bytes)} free" for gpu in system.gpus]
@@ -114,6 +108,13 @@ def access(client: Hearth) -> Iterator[Finding]:
             yield ok(name, f"{status.model_id} answers as {each.served_name}")
         else:
             yield warning(name, f"{status.model_id} is {status.state}: {status.detail}", "`hearth deploy status -w`")
+
+
+def _listed(name: str, listing: Callable[[], Sized]) -> Finding:
+    try:
+        return ok(name, f"{len(listing())} are listed")
+    except HearthClientError as error:
+        return fault(name, error.what, f"S3 holds adapters and datasets; is it up? {LOGS}")
 
 
 def _disk(space: Space) -> Finding:
