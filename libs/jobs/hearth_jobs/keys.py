@@ -8,8 +8,7 @@ DEPLOYMENTS = "hearth:deployments"
 NODES = "hearth:nodes"
 TALLIES = "hearth:tallies"
 WAKE = "hearth:wake"
-EMBEDDING_ASKED = "hearth:embedding-asked"
-FILE_ASKED = "hearth:file-asked"
+ASKED_AT_START = "hearth:asked-at-start"
 STATE_VERSION = "hearth:state-version"
 
 
