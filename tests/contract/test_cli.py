@@ -51,10 +51,13 @@ def test_models_are_listed_for_people_and_for_scripts(call: Call, model_id: str)
     assert read(call("models", "add", "acme/another-llama", "--dry-run", "--json"))["fits"]
 
 
-def test_a_dataset_goes_up_is_looked_at_and_comes_back(call: Call, tmp_path: Path) -> None:
+def test_a_dataset_goes_up_is_looked_at_and_comes_back(call: Call, model_id: str, tmp_path: Path) -> None:
     made = read(call("datasets", "upload", str(CONVERSATIONS), "--description", "by hand", "--json"))
     assert made["id"] in call("datasets", "list").stdout
     assert "user: " in call("datasets", "preview", made["id"], "--limit", "1").stdout
+    counted = read(call("datasets", "tokens", made["id"], "--model", model_id, "--json"))
+    assert counted["tokens"] > counted["longest_row"] > 0
+    assert f"{counted['tokens']:,}" in call("datasets", "tokens", made["id"], "-m", model_id).stdout
     call("datasets", "download", made["id"], str(tmp_path / "back.jsonl"))
     assert (tmp_path / "back.jsonl").read_bytes() == CONVERSATIONS.read_bytes()
     call("datasets", "delete", made["id"], code=1, typed="n\n")

@@ -68,6 +68,20 @@ def preview(
 
 
 @app.command()
+def tokens(
+    dataset_id: DatasetId,
+    model: Annotated[str, typer.Option("--model", "-m", help="the base model whose tokenizer counts")],
+    as_json: Json = False,
+) -> None:
+    """Count a dataset's tokens by a model's tokenizer."""
+    with hearth() as client:
+        found = client.finetune.tokens(model, dataset_id)
+    about = "" if found.exact else "about "
+    row = (f"{found.rows:,}", f"{about}{found.tokens:,}", f"{found.longest_row:,}")
+    show(found, as_json, lambda: table(("rows", "tokens", "longest row"), [row]))
+
+
+@app.command()
 def download(
     dataset_id: DatasetId,
     file: Annotated[Path | None, typer.Argument(help="where to; <id>.jsonl here without it")] = None,
