@@ -13,8 +13,9 @@ from hearth_client import Forbidden, Hearth, HearthClientError, Unauthorized
 from hearth_contracts.deploy import DeploymentState
 from hearth_contracts.system import Space
 from hearth_jobs.config import RedisSettings
+from hearth_local.doctor.machine import GIB, SCARCE_DISK_GIB
 from hearth_local.doctor.stores import Mends, clock, redis_findings, s3_findings
-from hearth_local.findings import Finding, fault, ok, warning
+from hearth_local.findings import Finding, Verdict, fault, ok, warning
 from hearth_local.text import gib
 from hearth_storage.config import S3Settings
 from hearth_storage.objects import connect as connect_s3
@@ -26,14 +27,13 @@ SECONDS = 5.0
 COARSE_SKEW_SECONDS = 3.0
 """HTTP's Date has whole seconds, and the answer was under way."""
 
-SCARCE_DISK_BYTES = 10 * 2**30
 LOGS = "its log says why: `docker compose logs`, or `kubectl logs`"
 
 
 def examine_elsewhere(client: Hearth) -> list[Finding]:
     """Everything that was looked at, in the order to mend it."""
     found = [*reach(client)]
-    if found[0].remedy == "":
+    if found[0].verdict is Verdict.OK:
         found += access(client)
     return [*found, *stores()]
 
@@ -119,7 +119,7 @@ def _listed(name: str, listing: Callable[[], Sized]) -> Finding:
 
 def _disk(space: Space) -> Finding:
     found = f"{gib(space.free_bytes)} of {gib(space.total_bytes)} free where models lie"
-    if space.free_bytes < SCARCE_DISK_BYTES:
+    if space.free_bytes < SCARCE_DISK_GIB * GIB:
         return warning("disk", found, "free some, or delete models that are not needed: they take several GiB each")
     return ok("disk", found)
 
