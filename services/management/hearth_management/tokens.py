@@ -31,6 +31,9 @@ PARTS = 32
 
 MOST_SECONDS = 120.0
 
+ENVIRONMENT: dict[str, str] = {}
+"""Of the process that counts: this service's secrets are no business of a model's files."""
+
 
 def count_tokens(services: Services, model_id: str, dataset_id: str) -> TokenCount:
     """Count. Raises NotFound, Invalid, Unavailable."""
@@ -58,7 +61,9 @@ def _tokenize(model_id: str, tokenizer: Path, texts: IO[bytes]) -> Counted:
     texts.seek(0)
     command = [sys.executable, "-m", "hearth_management.tokenizing", str(tokenizer)]
     try:
-        done = subprocess.run(command, stdin=texts, capture_output=True, text=True, timeout=MOST_SECONDS, check=False)
+        done = subprocess.run(
+            command, stdin=texts, capture_output=True, text=True, timeout=MOST_SECONDS, check=False, env=ENVIRONMENT
+        )
     except subprocess.TimeoutExpired as late:
         raise Unavailable(f"tokens were not counted within {MOST_SECONDS:.0f} s: this machine is busy") from late
     if done.returncode != 0:
