@@ -1,8 +1,11 @@
-"""vLLM's LoRA on the CPU, mended: a request to the base is not answered with an adapter of its batch.
+"""What is mended in vLLM for the CPU, in each of its processes.
 
-A row of a batch without an adapter has the index -1. vLLM's kernels for GPUs pass such rows over; what it has for the
-CPU takes -1 as an index like others, which is the last slot's adapter (vllm-project/vllm#48421, open as of 0.32.0).
+LoRA: a row of a batch without an adapter has the index -1. vLLM's kernels for GPUs pass such rows over; what it has for
+the CPU takes -1 as an index like others, which is the last slot's adapter (vllm-project/vllm#48421, open as of 0.32.0).
 Here those rows are zero before an adapter's matrices see them, and so add nothing.
+
+AMX: Linux gives a process the tile registers when it asks for them (arch_prctl, ARCH_REQ_XCOMP_PERM), and kills one that
+uses them without (SIGILL). vLLM's attention uses them on each processor that has them, and asks nowhere.
 """
 
 from collections.abc import Callable
@@ -17,7 +20,15 @@ OPERATIONS = ("bgmv_shrink", "bgmv_expand", "bgmv_expand_slice")
 
 
 def mend() -> None:
-    """Put the mended operations wherever vLLM has them by name. Safe to call again."""
+    """All that is mended. Safe to call again."""
+    import torch
+
+    torch.cpu._init_amx()  # False, and nothing else, on a processor without it
+    mend_lora()
+
+
+def mend_lora() -> None:
+    """Put the mended operations wherever vLLM has them by name."""
     from vllm.lora.ops import torch_ops
     from vllm.lora.ops.torch_ops import lora_ops
     from vllm.lora.punica_wrapper import punica_cpu
