@@ -4,10 +4,15 @@ LoRA: a row of a batch without an adapter has the index -1. vLLM's kernels for G
 the CPU takes -1 as an index like others, which is the last slot's adapter (vllm-project/vllm#48421, open as of 0.32.0).
 Here those rows are zero before an adapter's matrices see them, and so add nothing.
 
-AMX: Linux gives a process the tile registers when it asks for them (arch_prctl, ARCH_REQ_XCOMP_PERM), and kills one that
-uses them without (SIGILL). vLLM's attention uses them on each processor that has them, and asks nowhere.
+AMX: Linux gives a process the tile registers when it asks for them (arch_prctl, ARCH_REQ_XCOMP_PERM), and kills one
+that uses them without (SIGILL). vLLM's attention uses them on each processor that has them, and asks nowhere.
+
+Waiting: the engine's processes wait for each other's messages by sched_yield() in a loop, a second long after each. It
+takes a core from those that compute, and a Linux whose scheduler treats it badly (6.18) lets nothing else run on that
+core: an engine that started beside one under load did not load its model in eight minutes. Here they sleep in between.
 """
 
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
 
 OPERATIONS = ("bgmv_shrink", "bgmv_expand", "bgmv_expand_slice")
 """Of vllm.lora.ops.torch_ops; the sgmv_ ones call these."""
+NAP_SECONDS = 1e-4
+"""A token of the smallest model takes some 3 ms, in which two messages are waited for."""
 
 
 def mend() -> None:
@@ -25,6 +32,7 @@ def mend() -> None:
 
     torch.cpu._init_amx()  # False, and nothing else, on a processor without it
     mend_lora()
+    mend_waiting()
 
 
 def mend_lora() -> None:
@@ -39,6 +47,13 @@ def mend_lora() -> None:
             mended = without_base_rows(operation)
             for module in (lora_ops, torch_ops, punica_cpu):
                 setattr(module, name, mended)
+
+
+def mend_waiting() -> None:
+    """Put a nap in the place of sched_yield() where a process waits for another's message."""
+    from vllm.distributed.device_communicators import shm_broadcast
+
+    shm_broadcast.sched_yield = lambda: time.sleep(NAP_SECONDS)
 
 
 def without_base_rows(operation: Callable[..., None]) -> Callable[..., None]:
