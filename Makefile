@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs doctor backup restore compose-up compose-down test chaos fuzz bench-gateway bench-data bench-scale lint format lock clean
+.PHONY: help setup demo up down status logs doctor backup restore bundle compose-up compose-down test chaos fuzz bench-gateway bench-data bench-scale lint format lock clean
 
 ENVS := $(or $(HEARTH_ENVS),.envs)
 LIGHT := $(ENVS)/platform/bin/python
@@ -45,6 +45,11 @@ restore: setup ## put it back into an empty HEARTH_HOME: make restore FROM=file.
 	@test -n "$(FROM)" || { echo 'say which backup: make restore FROM=file.tar'; exit 2; }
 	@$(HEARTH) restore "$(FROM)"
 
+bundle: ## all that a machine without a network needs, in one file: make bundle [TO=file.tar] [MODELS="org/name ..."] [GPU=yes]
+	@$(SETUP) platform
+	@$(LIGHT) deploy/local/make_bundle.py "$(or $(TO),hearth-bundle.tar)" \
+		$(if $(GPU),$(if $(filter no,$(GPU)),--no-gpu,--gpu)) $(foreach model,$(MODELS),--model "$(model)")
+
 compose-up: ## start it in containers: build what is missing, make .env with new passwords at first
 	@python3 deploy/docker/dotenv.py && mkdir -p imports
 	@DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 $(COMPOSE) up -d
@@ -85,7 +90,7 @@ lint: ## ruff and mypy --strict
 	@$(SETUP) dev
 	@$(DEV)/ruff check . && $(DEV)/ruff format --check .
 	@$(DEV)/mypy libs/*/hearth_* services/*/hearth_* deploy/local/hearth_local
-	@cd deploy/local && $(abspath $(DEV))/mypy --config-file ../../pyproject.toml setup_envs.py pip_settings.py
+	@cd deploy/local && $(abspath $(DEV))/mypy --config-file ../../pyproject.toml setup_envs.py pip_settings.py bundled.py make_bundle.py
 
 format: ## let ruff format
 	@$(SETUP) dev

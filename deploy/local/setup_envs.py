@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import bundled
 import pip_settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -158,8 +159,9 @@ def bootstrap_uv() -> Path:
         if not run([sys.executable, "-m", "venv", home], log, {}):
             raise SetupFailed(f"no virtual environment could be made (on Debian: apt install python3-venv); see {log}")
         pip: list[str | Path] = [home / "bin/python", "-m", "pip", "install", "--disable-pip-version-check", "-q"]
-        if not run([*pip, "--require-hashes", "-r", lock], log, {}):
-            raise SetupFailed(f"uv could not be installed from the package index: {last_line(log)}; see {log}")
+        source = ("the bundle", bundled.for_pip()) if bundled.read() else ("the package index", [])
+        if not run([*pip, *source[1], "--require-hashes", "-r", lock], log, {}):
+            raise SetupFailed(f"uv could not be installed from {source[0]}: {last_line(log)}; see {log}")
         stamp.write_text(want)
     return home / "bin/uv"
 
@@ -266,7 +268,8 @@ def names_of(some: Sequence[Environment]) -> str:
 def make_all(missing: list[Environment], gpu: bool) -> None:
     """Make these: the light ones first, since they bring what the others are built with. Raises SetupFailed."""
     uv = bootstrap_uv()
-    installer = Installer(uv, pip_settings.for_uv([Path(sys.executable), uv.parent / "python"]), gpu)
+    settings = bundled.for_uv() if bundled.read() else pip_settings.for_uv([Path(sys.executable), uv.parent / "python"])
+    installer = Installer(uv, settings, gpu)
     for environment in [each for each in missing if each.name in LIGHT]:
         print(make(environment, installer), flush=True)
     # Downloads overlap; the linking of files does not profit from more.
@@ -291,6 +294,9 @@ def set_up(names: list[str]) -> None:
         wanted.insert(0, known["platform"])
     if all(found_stamp(each) == stamp_of(each, gpu) for each in wanted):
         return
+    about = bundled.read()
+    if about and (reason := bundled.why_not(about, [each.name for each in wanted], gpu)):
+        raise SetupFailed(reason)
     ENVS.mkdir(parents=True, exist_ok=True)
     with (ENVS / "lock").open("w") as lock:
         try:
