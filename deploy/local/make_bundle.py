@@ -32,7 +32,8 @@ from setup_envs import CHECKOUT, ENGINE_PYTHON, ENVS, SetupFailed
 
 ENVIRONMENTS = ("platform", "training", "vllm", "infinity", "models")
 """What `make up` and `make demo` install."""
-HEARTH = "Makefile README.md conftest.py deploy docker-compose.yml docs libs pyproject.toml services tests".split()
+FOLDERS = ("deploy", "docs", "libs", "services", "tests")
+FILES = (".dockerignore", "Makefile", "README.md", "conftest.py", "docker-compose.yml", "pyproject.toml")
 """What Hearth is made of: named, so that a backup or a password that lies beside it does not come along."""
 NOT_CARRIED = re.compile(r"__pycache__|node_modules|\..*_cache|.*\.egg-info|\.env|.*\.pyc")
 LOG = ENVS / "bundle.log"
@@ -92,7 +93,7 @@ def write(target: Path, about: bundled.About, wheels: Path, models: dict[str, Pa
         summed = _Summed(file)
         with tarfile.open(fileobj=summed, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
             _add_text(archive, f"{top}/bundle/{bundled.ABOUT}", about.written())
-            for name in HEARTH:
+            for name in (*FILES, *FOLDERS):
                 archive.add(CHECKOUT / name, f"{top}/{name}", filter=_ours)
             for wheel in sorted(wheels.iterdir()):
                 archive.add(wheel, f"{top}/bundle/{bundled.WHEELS}/{wheel.name}", filter=_nobodys)

@@ -29,6 +29,7 @@ from rq.worker_registration import register
 
 from hearth_jobs.config import SILENT_SECONDS
 from hearth_jobs.guard import started
+from hearth_jobs.state import refuse_newer
 
 log = logging.getLogger(__name__)
 
@@ -225,6 +226,7 @@ def work(redis: Redis, queue: str, name: str, make_ready: Callable[[], None] | N
 
     `make_ready` is called in each work-horse before its job comes.
     """
+    refuse_newer(redis)
     lane = Queue(queue, connection=redis, serializer=JSONSerializer)
     worker = HearthWorker(
         [lane],

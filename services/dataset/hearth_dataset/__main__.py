@@ -2,6 +2,7 @@
 
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect as connect_redis
+from hearth_jobs.state import refuse_newer
 from hearth_storage.config import S3Settings
 from hearth_storage.objects import connect, public_signer
 from hearth_web.app import serve
@@ -13,8 +14,9 @@ from hearth_dataset.config import DatasetSettings
 def main() -> None:
     """Read the settings and run."""
     settings = DatasetSettings()
-    s3 = S3Settings()
-    app = dataset_app(connect(s3), connect_redis(RedisSettings()), settings, public_signer(s3))
+    s3, redis = S3Settings(), connect_redis(RedisSettings())
+    refuse_newer(redis)
+    app = dataset_app(connect(s3), redis, settings, public_signer(s3))
     serve(app, service="dataset", host=settings.dataset_host, port=settings.dataset_port)
 
 

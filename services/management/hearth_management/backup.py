@@ -26,7 +26,7 @@ from hearth_contracts.base import Frozen, Timestamp, now
 from hearth_jobs import keys
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect as connect_redis
-from hearth_jobs.state import STATE_VERSION
+from hearth_jobs.state import STATE_VERSION, StateTooNew, check_state
 from hearth_jobs.store import JobStore
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.model_store import list_models, model_folder
@@ -92,12 +92,16 @@ def save(redis: Redis, s3: Minio, models: Path | None, target: Path) -> int:
     """
     if target.exists():
         raise BackupError(f"{target} is there already: name another file, or remove it")
+    try:
+        state = check_state(redis)
+    except StateTooNew as reason:
+        raise BackupError(str(reason)) from reason
     scratch = target.with_name(f".{target.name}.partial")
     try:
         scratch.touch(mode=0o600)
         with scratch.open("wb") as file:
             with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-                _write(archive, redis, s3, models)
+                _write(archive, state, redis, s3, models)
             file.flush()
             os.fsync(file.fileno())
         scratch.rename(target)
@@ -106,7 +110,7 @@ def save(redis: Redis, s3: Minio, models: Path | None, target: Path) -> int:
     return target.stat().st_size
 
 
-def _write(archive: tarfile.TarFile, redis: Redis, s3: Minio, models: Path | None) -> None:
+def _write(archive: tarfile.TarFile, state: int, redis: Redis, s3: Minio, models: Path | None) -> None:
     sums: dict[str, str] = {}
 
     def add(name: str, size: int, file: Readable) -> None:
@@ -116,7 +120,7 @@ def _write(archive: tarfile.TarFile, redis: Redis, s3: Minio, models: Path | Non
         archive.addfile(info, summed)
         sums[name] = summed.sha256
 
-    head = Head(form=FORM, state_version=STATE_VERSION, made_at=now()).model_dump_json().encode()
+    head = Head(form=FORM, state_version=state, made_at=now()).model_dump_json().encode()
     records = b"".join(_records(redis))
     add(HEAD, len(head), BytesIO(head))
     add(RECORDS, len(records), BytesIO(records))

@@ -12,7 +12,7 @@ from hearth_contracts.names import new_id
 from hearth_jobs import keys
 from hearth_jobs.owners import this_process
 from hearth_jobs.queues import transaction
-from hearth_jobs.state import STATE_VERSION, StateTooNew, check_state
+from hearth_jobs.state import STATE_VERSION, check_state
 from hearth_jobs.store import JobStore
 from hearth_management.backup import RECORDS, BackupError, restore, save
 from hearth_management.services import Services
@@ -189,9 +189,8 @@ def test_the_records_are_all_of_one_form(saved: Path) -> None:
         assert archive.getnames()[-1] == "checksums.json"
 
 
-def test_the_data_of_a_newer_hearth_is_not_touched(redis: Redis) -> None:
-    check_state(redis)
-    check_state(redis)
-    redis.set(keys.STATE_VERSION, STATE_VERSION + 1)
-    with pytest.raises(StateTooNew, match="install the version"):
-        check_state(redis)
+def test_the_data_of_a_newer_hearth_is_not_saved_as_if_it_were_ours(services: Services, tmp_path: Path) -> None:
+    services.redis.set(keys.STATE_VERSION, STATE_VERSION + 1)
+    with pytest.raises(BackupError, match="install the version that wrote it"):
+        save(services.redis, services.s3, None, tmp_path / "backup.tar")
+    assert not list(tmp_path.glob("*backup*"))
