@@ -57,7 +57,10 @@ class Api:
         """Show a job's progress until it is over, or, for a deployment, serving. Raises DemoFailed."""
         with _bar(job["name"]) as (progress, task):
             while True:
-                job = self.http.get(f"/api/v1/jobs/{job['id']}/status/").json()
+                reply = self.http.get(f"/api/v1/jobs/{job['id']}/status/")
+                if not reply.is_success:
+                    raise DemoFailed(f"{job['name']}: its status answered {reply.status_code}: {reply.text}")
+                job = reply.json()
                 eta = f", {job['eta_seconds']:.0f} s left" if job.get("eta_seconds") else ""
                 progress.update(task, completed=job["progress"], stage=f"{job['stage']}{eta}")
                 if job["status"] in OVER:
