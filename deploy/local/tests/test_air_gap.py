@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 from hearth_contracts.base import now
@@ -109,11 +109,22 @@ def test_only_what_is_named_is_carried(bundle: Path) -> None:
 
 
 @pytest.fixture
-def bundled(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts of deploy/local can be imported."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    import bundled
 
-    return bundled
+
+@pytest.mark.usefixtures("scripts")
+def test_torch_is_fetched_from_where_uv_knows_it(tmp_path: Path) -> None:
+    import make_bundle
+
+    uv = tmp_path / "uv"  # the real one would ask that index
+    uv.write_text("#!/bin/sh\ncat; echo; echo '    # from https://torch.example/cpu'\n")
+    uv.chmod(0o755)
+    (tmp_path / "python").symlink_to(sys.executable)
+    locks = make_bundle.setup_envs.environments()
+    assert make_bundle.torch_index(uv, locks["vllm"].cpu_lock) == "https://torch.example/cpu"
+    assert make_bundle.torch_index(uv, locks["platform"].cpu_lock) is None
 
 
 @pytest.mark.parametrize(
@@ -127,9 +138,10 @@ def bundled(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ({"environments": ("vllm",)}, False, "has no platform: it was made for vllm only"),
     ],
 )
-def test_it_says_why_it_is_not_for_this_machine(
-    bundled: ModuleType, other: dict[str, object], gpu: bool, said: str
-) -> None:
+@pytest.mark.usefixtures("scripts")
+def test_it_says_why_it_is_not_for_this_machine(other: dict[str, Any], gpu: bool, said: str) -> None:
+    import bundled
+
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     here = bundled.About("0.1.0", bundled.this_machine(), bundled.this_glibc(), python, False, ("platform",))
     assert bundled.why_not(here, ["platform"], gpu=False) is None
