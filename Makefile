@@ -47,7 +47,7 @@ restore: setup ## put it back into an empty HEARTH_HOME: make restore FROM=file.
 
 bundle: ## all that a machine without a network needs, in one file: make bundle [TO=file.tar] [MODELS="org/name ..."] [GPU=yes]
 	@$(SETUP) platform
-	@$(LIGHT) deploy/local/make_bundle.py "$(or $(TO),hearth-bundle.tar)" \
+	@$(LIGHT) deploy/local/make_bundle.py "$(or $(TO),hearth-bundle-$$(date -u +%Y%m%d).tar)" \
 		$(if $(GPU),$(if $(filter no,$(GPU)),--no-gpu,--gpu)) $(foreach model,$(MODELS),--model "$(model)")
 
 compose-up: ## start it in containers: build what is missing, make .env with new passwords at first

@@ -88,7 +88,7 @@ def torch_index(uv: Path, lock: Path) -> str | None:
 
 def write(target: Path, about: bundled.About, wheels: Path, models: dict[str, Path]) -> str:
     """Write the bundle, whole or not at all; `models` are folders of a model store by name. Returns its SHA-256."""
-    top = f"hearth-{about.hearth}"
+    top = target.stem  # so two bundles unpack side by side
     with _whole(target) as file:
         summed = _Summed(file)
         with tarfile.open(fileobj=summed, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]

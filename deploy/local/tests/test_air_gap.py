@@ -100,7 +100,7 @@ def test_it_installs_and_answers_where_there_is_no_network(unpacked: Path) -> No
 
 def test_only_what_is_named_is_carried(bundle: Path) -> None:
     with tarfile.open(bundle) as archive:
-        names = [Path(name).relative_to("hearth-0.1.0") for name in archive.getnames()]
+        names = [Path(name).relative_to("light") for name in archive.getnames()]
     folder = Path(".hearth/models") / model_folder(Path(), MODEL.model_id)
     assert folder / "hearth.json" in names
     assert all(name.is_relative_to(folder) for name in names if name.is_relative_to(".hearth"))
