@@ -1,7 +1,7 @@
 """Deployments: what is to be served (desired), and what each inference node serves (observed)."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -34,12 +34,27 @@ def usual_task(fields: dict[str, Any]) -> Task:
     return _USUAL_TASK[fields["engine"]]
 
 
+ReplicaCount = Annotated[int, Field(ge=1, le=1000)]
+"""How many engines serve one deployment, each on a node of its own."""
+
+
 class DeployRequest(Frozen):
     """Serve this base model with these adapters."""
 
     model_id: str
     adapter_ids: tuple[str, ...] = ()
     engine: EngineSettings = Field(default=EngineSettings(), description="how vLLM is to serve it; all of it optional")
+    replicas: ReplicaCount | None = Field(
+        default=None,
+        exclude_if=lambda given: given is None,
+        description="engines that are to serve it; without it as many as before, at first one",
+    )
+
+
+class DeploymentChange(Frozen):
+    """What of a deployment changes while it serves, with no new version of it."""
+
+    replicas: ReplicaCount
 
 
 class Deployed(Frozen):
@@ -58,6 +73,23 @@ class DeploymentState(StrEnum):
     FAILED = "FAILED"  # given up; the job's error says why
 
 
+class Replica(Deployed):
+    """One engine of a deployment, and the version that it serves or loads."""
+
+    index: int = Field(ge=0, description="which of the replicas it is; each has one node")
+    host: str = Field(description="the host of its node")
+    state: DeploymentState
+    detail: str = Field(default="", description="what it waits for, or what went wrong there")
+
+
+class ReplicaStatus(Frozen):
+    """How many engines are to serve a deployment, how many do, and where they are."""
+
+    desired: int
+    ready: int = Field(description="those that would answer a request now")
+    nodes: tuple[Replica, ...] = Field(default=(), description="those that a node has; others wait for one")
+
+
 class DeployStatus(Deployed):
     """What is deployed, how it does, and the job that carries it."""
 
@@ -68,6 +100,7 @@ class DeployStatus(Deployed):
     serving: Deployed | None = Field(
         default=None, description="what answers requests right now; null when nothing does"
     )
+    replicas: ReplicaStatus
 
 
 class NamedDeployment(Frozen):
@@ -107,3 +140,8 @@ class NodeReport(Frozen):
     model_id: str
     generation: int
     detail: str = ""
+    replica: int = Field(default=0, description="which of the deployment's replicas it is")
+    runs: tuple[str, ...] = Field(
+        default=(),
+        description="the jobs of the versions of which an engine runs there, or is about to",
+    )

@@ -12,6 +12,7 @@ from redis.client import Pipeline
 
 from hearth_jobs import keys
 from hearth_jobs.idempotency import Recorder, no_record
+from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.queues import INFERENCE_EMBEDDING, INFERENCE_LLM, Lane, enqueue
 from hearth_jobs.replies import fields_of, text
 from hearth_jobs.store import JobStore
@@ -30,6 +31,7 @@ class Deployment:
     serving: DeploymentSpec | None  # the last version that answered a warm-up request: what to go back to
     latest: DeploymentSpec | None  # the last version asked for, whatever became of it
     failure: str  # why the last version asked for was given up, or ''
+    replicas: int  # how many engines are to serve, whatever version
 
 
 class Superseded(Exception):
@@ -72,19 +74,23 @@ class DeploymentStore:
         served_name: str,
         task: Task | None = None,
         settings: EngineSettings | None = None,
+        replicas: int | None = None,
         instead_of: DeploymentSpec | None = None,
         record: Recorder = no_record,
     ) -> tuple[DeploymentSpec, Job]:
         """Ask for a new version: its spec, its job and its queue item are recorded together.
 
-        What the version before it was waiting for, if it never began to serve, is interrupted. With `instead_of`
-        only that version is replaced. Raises Superseded when it is no longer the one desired.
+        What the version before it was waiting for, if it never began to serve, is interrupted. Without `replicas`
+        there are as many as before. With `instead_of` only that version is replaced. Raises Superseded when it is no
+        longer the one desired.
         """
         replaced: list[DeploymentSpec] = []
         made: list[tuple[DeploymentSpec, Job]] = []
 
         def change(pipe: Pipeline) -> None:
             before = _read(name, pipe.hgetall(keys.deployment(name)))
+            if instead_of is not None and (before is None or before.desired != instead_of):
+                raise Superseded(name)
             pipe.multi()
             job = self.jobs.create(pipe, kind=JobKind.DEPLOY, name=deploy_job_name(model_id, adapter_ids), subject=name)
             spec = DeploymentSpec(
@@ -100,6 +106,8 @@ class DeploymentStore:
             )
             body = spec.model_dump_json()
             pipe.hset(keys.deployment(name), mapping={"desired": body, "latest": body, "failure": ""})
+            if replicas is not None:
+                pipe.hset(keys.deployment(name), "replicas", replicas)
             pipe.sadd(keys.DEPLOYMENTS, name)
             enqueue(self.redis, lane_for(engine), name, pipe=pipe)
             pipe.publish(keys.WAKE, name)
@@ -109,8 +117,27 @@ class DeploymentStore:
 
         self.redis.transaction(change, keys.deployment(name))
         for spec in replaced:
-            self.jobs.interrupt(spec.job_id)
+            self.interrupt(spec.job_id)
         return made[0]
+
+    def interrupt(self, job_id: str) -> Job:
+        """Interrupt a DEPLOY job: KILLED at once only if no node runs anything of it. Raises JobMissing."""
+        return self.jobs.interrupt(job_id, runs=any(job_id in node.runs for node in NodeRegistry(self.redis).live()))
+
+    def scale(self, name: str, replicas: int) -> bool:
+        """Have so many engines serve from now on. False when nothing is desired under this name."""
+        done: list[bool] = []
+
+        def change(pipe: Pipeline) -> None:
+            record = _read(name, pipe.hgetall(keys.deployment(name)))
+            done[:] = [record is not None and record.desired is not None]
+            pipe.multi()
+            if done[0]:
+                pipe.hset(keys.deployment(name), "replicas", replicas)
+                pipe.publish(keys.WAKE, name)
+
+        self.redis.transaction(change, keys.deployment(name))
+        return done[0]
 
     def undeploy(self, name: str) -> DeploymentSpec | None:
         """Ask for nothing to be served. Returns what was desired until now."""
@@ -129,7 +156,7 @@ class DeploymentStore:
             return None
         for spec in {record.desired, record.serving} - {None}:
             assert spec is not None
-            self.jobs.interrupt(spec.job_id)
+            self.interrupt(spec.job_id)
         return record.desired
 
     def settle(self, spec: DeploymentSpec) -> bool:
@@ -179,4 +206,5 @@ def _read(name: str, reply: Any) -> Deployment | None:
     def spec(field: str) -> DeploymentSpec | None:
         return DeploymentSpec.model_validate_json(record[field]) if record.get(field) else None
 
-    return Deployment(name, spec("desired"), spec("serving"), spec("latest"), record.get("failure", ""))
+    replicas = int(record.get("replicas", "1"))
+    return Deployment(name, spec("desired"), spec("serving"), spec("latest"), record.get("failure", ""), replicas)

@@ -6,6 +6,7 @@ FINETUNES = "hearth:finetunes"
 FINETUNES_TO_DEPLOY = "hearth:finetunes:to-deploy"
 DEPLOYMENTS = "hearth:deployments"
 NODES = "hearth:nodes"
+REPLICAS = "hearth:replicas"
 TALLIES = "hearth:tallies"
 WAKE = "hearth:wake"
 ASKED_AT_START = "hearth:asked-at-start"
@@ -35,6 +36,11 @@ def finetune_run(finetune_id: str) -> str:
 def deployment(name: str) -> str:
     """A deployment's hash."""
     return f"hearth:deployment:{name}"
+
+
+def replica(deployment_name: str, index: int) -> str:
+    """Who holds a replica of a deployment: a hash."""
+    return f"hearth:replica:{deployment_name}:{index}"
 
 
 def node(node_id: str) -> str:

@@ -4,6 +4,7 @@ An item may be delivered twice, late or never. Twice and late do no harm, since 
 never, the reconciler looks for jobs that wait for a worker without an item.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -51,5 +52,10 @@ def enqueue(redis: Redis, lane: Lane, item: str, pipe: Pipeline | None = None) -
 
 def waiting(redis: Redis, lane: Lane) -> set[str]:
     """The items that wait in a lane for a worker."""
+    return set(counted(redis, lane))
+
+
+def counted(redis: Redis, lane: Lane) -> Counter[str]:
+    """The same, and how often each waits: a deployment may be queued once for each of its replicas."""
     queue = Queue(lane.queue, connection=redis, serializer=JSONSerializer)
-    return {ticket.rpartition("_")[0] for ticket in queue.get_job_ids()}
+    return Counter(ticket.rpartition("_")[0] for ticket in queue.get_job_ids())

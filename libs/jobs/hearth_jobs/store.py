@@ -167,22 +167,27 @@ class JobStore:
         found = self.redis.hmget(keys.job(job_id), ["kind", "request_id", "traceparent"])
         return Origin(*(text(value or "") for value in found))
 
-    def interrupt(self, job_id: str) -> Job:
+    def interrupt(self, job_id: str, *, runs: bool = False) -> Job:
         """Ask for the job to end; idempotent. Raises JobMissing.
 
-        A job nobody holds is KILLED when this returns. One that is held stays RUNNING until its holder has
-        ended every process of it. One that is over is returned as it is.
+        A job nobody holds is KILLED when this returns, but for one of which something `runs`: its judge ends it when
+        nothing does. One that is held stays RUNNING until its holder has ended every process of it. One that is over
+        is returned as it is.
         """
-        if self._interrupt(keys=self._keys(job_id), args=[job_id, _stamp(now())]) is None:
+        if self._interrupt(keys=self._keys(job_id), args=[job_id, _stamp(now()), "1" if runs else ""]) is None:
             raise JobMissing(job_id)
         self.redis.publish(keys.WAKE, job_id)
         return self.get(job_id)
 
     # -- holding ---------------------------------------------------------------------------------------------
 
-    def claim(self, job_id: str, owner: str, lease: float = LEASE_SECONDS) -> int:
-        """Begin an attempt and return its number, the fencing token. Raises ClaimRefused, JobMissing."""
-        reply = self._claim(keys=self._keys(job_id), args=[job_id, owner, int(lease * 1000), _stamp(now())])
+    def claim(self, job_id: str, owner: str, lease: float = LEASE_SECONDS, *, runs: bool = False) -> int:
+        """Begin an attempt and return its number, the fencing token. Raises ClaimRefused, JobMissing.
+
+        What `runs` under this owner already is claimed even when it was interrupted: to be ended.
+        """
+        args: list[str | int] = [job_id, owner, int(lease * 1000), _stamp(now()), "1" if runs else ""]
+        reply = self._claim(keys=self._keys(job_id), args=args)
         outcome = text(reply[0])
         if outcome == "claimed":
             return int(reply[1])

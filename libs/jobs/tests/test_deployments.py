@@ -3,7 +3,7 @@
 import pytest
 from hearth_contracts.deploy import DeploymentSpec, Engine
 from hearth_contracts.jobs import Job, JobStatus
-from hearth_jobs.deployments import DeploymentStore, deploy_job_name
+from hearth_jobs.deployments import DeploymentStore, Superseded, deploy_job_name
 from hearth_jobs.queues import INFERENCE_LLM, waiting
 from hearth_jobs.store import JobStore
 from redis import Redis
@@ -82,6 +82,31 @@ def test_undeploying_interrupts_the_job_and_desires_nothing(store: DeploymentSto
     assert record is not None
     assert record.desired is None
     assert store.jobs.get(job.id).status is JobStatus.KILLED
+
+
+def test_a_version_that_was_replaced_meanwhile_is_not_replaced_again(store: DeploymentStore) -> None:
+    first, _ = desire(store)
+    second, _ = desire(store, "org/other")
+    with pytest.raises(Superseded):
+        store.desire(
+            "default", engine=Engine.VLLM, model_id="org/late", adapter_ids=(), served_name="LLM", instead_of=first
+        )
+    record = store.get("default")
+    assert record is not None
+    assert record.desired == second
+
+
+def test_replicas_are_kept_from_version_to_version_and_change_without_a_new_one(store: DeploymentStore) -> None:
+    assert not store.scale("default", 2), "nothing is deployed"
+    store.desire("default", engine=Engine.VLLM, model_id="org/a", adapter_ids=(), served_name="LLM", replicas=3)
+    spec, _ = desire(store)
+    record = store.get("default")
+    assert record is not None
+    assert record.replicas == 3
+    assert store.scale("default", 2)
+    record = store.get("default")
+    assert record is not None
+    assert (record.replicas, record.desired) == (2, spec)
 
 
 def test_undeploying_nothing_says_so(store: DeploymentStore) -> None:

@@ -104,6 +104,18 @@ def test_a_released_job_waits_and_can_be_interrupted_at_once(store: JobStore, jo
     assert store.interrupt(job.id).status is JobStatus.KILLED
 
 
+def test_what_runs_though_nobody_holds_it_is_killed_by_its_judge_or_by_whom_it_runs_under(
+    store: JobStore, job: Job
+) -> None:
+    store.release(job.id, store.claim(job.id, "me"), "waiting")
+    assert store.interrupt(job.id, runs=True).status is JobStatus.RUNNING
+    attempt = store.claim(job.id, "another", runs=True)
+    assert store.renew(job.id, attempt) is True
+    store.release(job.id, attempt, "stopping")
+    (found,) = store.expired()
+    assert store.expire(found, JobStatus.FINISHED, "") is JobStatus.KILLED
+
+
 def test_an_expired_attempt_waits_for_another_or_fails_with_words(store: JobStore, job: Job) -> None:
     store.claim(job.id, "me", lease=0)
     (found,) = store.expired()

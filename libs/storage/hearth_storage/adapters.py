@@ -1,5 +1,6 @@
 """Adapters in S3: stored whole or not at all, fetched and verified before anything loads them."""
 
+import fcntl
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def list_manifests(client: Minio) -> list[AdapterManifest]:
 
 
 def fetch_adapter(client: Minio, adapter_id: str, root: Path) -> Path:
-    """A verified copy of the adapter under `root`; what is there and whole is not fetched again.
+    """A verified copy of the adapter under `root`; what is there and whole is not fetched again, nor twice at once.
 
     Raises AdapterMissing, AdapterCorrupt.
     """
@@ -68,10 +69,12 @@ def fetch_adapter(client: Minio, adapter_id: str, root: Path) -> Path:
     if manifest is None:
         raise AdapterMissing(f"there is no adapter {adapter_id!r}")
     target = root / adapter_id
-    if target.is_dir() and not fault_in(target, manifest.files):
-        return target
+    root.mkdir(parents=True, exist_ok=True)
     try:
-        fetch_files(client, adapter_prefix(adapter_id), manifest.files, target)
+        with (root / f".{adapter_id}.lock").open("w") as lock:  # nodes of one host, or of one volume, share the folder
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.is_dir() or fault_in(target, manifest.files):
+                fetch_files(client, adapter_prefix(adapter_id), manifest.files, target)
     except BundleCorrupt as fault:
         raise AdapterCorrupt(f"adapter {adapter_id!r}: {fault}; train it again or restore the object in S3") from fault
     return target

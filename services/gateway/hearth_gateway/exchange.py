@@ -55,7 +55,7 @@ class Exchange:
         self._slot: Slot | None = None
         self._asked: Asked | None = None
         self._model = ""
-        self._request: tuple[bytes, bytes] | None = None  # what the engine is sent, until it begins to answer
+        self._request: tuple[bytes, bytes] | None = None  # what the engine is sent, until the client has a first byte
         self._urls: list[str] = []
         self._url: str | None = None  # the engine that is at work
         self._tries = 0
@@ -181,7 +181,7 @@ class Exchange:
                 Refused(503, "no engine takes requests right now; try again", code="engine_unavailable", retry=True)
             )
             return
-        self._ask(self._urls.pop(0), fresh=False)
+        self._ask(self._urls.pop(0), fresh=self._tries > 0)
 
     def _ask(self, url: str, *, fresh: bool) -> None:
         self._url = url
@@ -234,7 +234,6 @@ class Exchange:
     def on_head(self, status: int, headers: Headers) -> None:
         """The head of the answer; the client has it together with the first byte of the body."""
         self._status = status
-        self._request = None
         self._kept = [each for each in headers if each[0] in PASSED_BACK]
         found = dict(self._kept)
         self._chunked = b"content-length" not in found and status not in (204, 304)
@@ -278,6 +277,7 @@ class Exchange:
 
     def _start_answer(self) -> bytes:
         self._started = True
+        self._request = None
         self._first_at = self._last_at
         headers = [*self._kept, *(self._slot.headers if self._slot is not None else ())]
         headers += self._plane.pages.headers(self._head.origin)
@@ -313,9 +313,12 @@ class Exchange:
         measures.UPSTREAM_ERRORS.labels("broke_off").inc()
         self._leave_engine()
         self._tries += 1
+        if not engine.is_reused:
+            self._plane.router.shun(url)
         if self._request is not None and self._tries < MOST_TRIES_AFTER_SENDING and (engine.is_reused or self._urls):
-            # No byte of an answer: a kept connection may just have been closed, and another engine may be well.
-            self._ask(url if engine.is_reused else self._urls.pop(0), fresh=engine.is_reused)
+            # The client has no byte yet: a kept connection may just have been closed, and another engine may be well.
+            self._events = self._usage = self._error = None
+            self._ask(self._urls.pop(0) if self._urls else url, fresh=True)
         else:
             self._break_off(502, "broke off")
 

@@ -1,14 +1,16 @@
-"""The DEPLOY jobs that a node holds: claimed, kept, and ended in the one way that is true of each."""
+"""The DEPLOY jobs that a node holds: claimed, kept, and ended in the one way that is true of each.
+
+Of a deployment's nodes one holds the job of a version: it decides whether the version is good. When it is gone, another
+of them claims the job.
+"""
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from hearth_contracts.deploy import DeploymentSpec
+from hearth_contracts.deploy import DeploymentSpec, DeploymentState, NodeReport
 from hearth_contracts.jobs import JobStatus
-from hearth_jobs.config import LEASE_SECONDS
 from hearth_jobs.deployments import Deployment, DeploymentStore
 from hearth_jobs.store import ClaimRefused, JobMissing, JobStore, StaleAttempt
 from hearth_jobs.traced import AttemptSpan, begin
@@ -17,8 +19,6 @@ from hearth_storage.config import HomeSettings
 from hearth_inference.keeper import Keeper
 
 log = logging.getLogger(__name__)
-
-_CLAIM_PATIENCE_SECONDS = LEASE_SECONDS + 5
 
 
 @dataclass
@@ -31,8 +31,7 @@ class Holdings:
     jobs: JobStore
     keeper: Keeper
     node_id: str
-    served_elsewhere: Callable[[], bool]
-    waiting_since: float | None = None  # for a claim
+    others: Callable[[], list[NodeReport]]  # what the deployment's other nodes say of themselves
     served: set[str] = field(default_factory=set)  # jobs whose version has answered requests
     spans: dict[str, AttemptSpan] = field(default_factory=dict)  # until they serve: a trace is to be seen then
 
@@ -46,26 +45,25 @@ class Holdings:
             self.deployments.give_up(record.desired, "interrupted")
         return self.deployments.get(self.name)
 
-    def claim(self, desired: DeploymentSpec) -> bool:
-        """Try to become the one who carries this version. False when somebody else is."""
-        self.waiting_since = self.waiting_since or time.monotonic()
+    def claim(self, desired: DeploymentSpec, *, runs: bool = False) -> bool:
+        """See that a node carries this version, this one if no other does; it may run here already.
+
+        False when the version is given up, since its job is over.
+        """
         try:
-            attempt = self.jobs.claim(desired.job_id, self.node_id)
+            attempt = self.jobs.claim(desired.job_id, self.node_id, runs=runs)
             self.keeper.hold(desired.job_id, attempt)
-            self.spans[desired.job_id] = begin(self.jobs.origin(desired.job_id), desired.job_id, attempt)
+            if not runs:
+                self.spans[desired.job_id] = begin(self.jobs.origin(desired.job_id), desired.job_id, attempt)
             return True
         except JobMissing:
             self.deployments.give_up(desired, "its job is not there any more; deploy again")
-            return True
-        except ClaimRefused as refusal:
-            if (status := self.jobs.get(desired.job_id).status).is_over:
+            return False
+        except ClaimRefused:
+            status = self.jobs.get(desired.job_id).status
+            if status.is_over:
                 self.deployments.give_up(desired, f"its job is {status}; deploy again")
-                return True
-            # a dead node's claim ends with its lease; a living one's does not
-            goes_on = time.monotonic() - self.waiting_since < _CLAIM_PATIENCE_SECONDS and not self.served_elsewhere()
-            if not goes_on:
-                log.info("left to another node: %s", refusal)
-            return goes_on
+            return not status.is_over
 
     def hold_serving(self, record: Deployment) -> None:
         """Keep the job of the version that serves, or served before a restart: it is not over until replaced."""
@@ -77,12 +75,19 @@ class Holdings:
                 self.keeper.hold(record.serving.job_id, self.jobs.claim(record.serving.job_id, self.node_id))
 
     def end_orphans(self, record: Deployment | None, running: Iterable[DeploymentSpec]) -> None:
-        """End the jobs whose version is neither desired nor served: FINISHED if it ever served, else KILLED."""
+        """End the jobs whose version is neither desired nor served: FINISHED if it ever served, else KILLED.
+
+        What other nodes still stop is given back instead: the judge ends it when they have.
+        """
         specs = [record.desired, record.serving] if record and record.desired else []
         wanted = {spec.job_id for spec in (*specs, *running) if spec is not None}
         for job_id in self.keeper.held().keys() - wanted:
-            replaced = job_id in self.served and bool(specs)
-            self.finish(job_id, JobStatus.FINISHED if replaced else JobStatus.KILLED)
+            if job_id in self.served and specs:
+                self.finish(job_id, JobStatus.FINISHED)
+            elif any(job_id in node.runs for node in self.others()):
+                self.release(job_id, "stopping: other nodes still stop its engines")
+            else:
+                self.finish(job_id, JobStatus.KILLED)
 
     def finish(self, job_id: str, status: JobStatus, words: str | None = None) -> None:
         """End a job, if it is held."""
@@ -138,8 +143,16 @@ class Holdings:
     def release_all(self) -> None:
         """Give all jobs back, so that another node may take them up at once."""
         for job_id in self.keeper.held():
-            attempt = self.keeper.let_go(job_id)
-            if attempt is not None:
-                with contextlib.suppress(StaleAttempt):
-                    self.jobs.release(job_id, attempt, "waiting for an inference node: its worker was stopped")
-            self._end_span(job_id, None)
+            self.release(job_id, "waiting for an inference node: its worker was stopped")
+
+    def release(self, job_id: str, stage: str) -> None:
+        """Give one back."""
+        attempt = self.keeper.let_go(job_id)
+        if attempt is not None:
+            with contextlib.suppress(StaleAttempt):
+                self.jobs.release(job_id, attempt, stage)
+        self._end_span(job_id, None)
+
+    def answers_elsewhere(self, spec: DeploymentSpec) -> bool:
+        """Whether another node serves this version."""
+        return any(node.state is DeploymentState.READY and node.generation == spec.generation for node in self.others())

@@ -1,5 +1,6 @@
 """What must go on while the node's main thread is busy: leases, the node's report, the guards' heartbeat."""
 
+import contextlib
 import logging
 import os
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from hearth_contracts.deploy import DeploymentState, NodeReport
 from hearth_jobs.config import RENEW_SECONDS
 from hearth_jobs.nodes import NodeRegistry
+from hearth_jobs.replicas import HeldReplica, ReplicaStore
 from hearth_jobs.store import JobStore, StaleAttempt
 from redis.exceptions import RedisError
 
@@ -26,7 +28,10 @@ class Keeper:
     Two threads, so that a Redis that hangs does not starve the guards and with them the engines.
     """
 
-    def __init__(self, jobs: JobStore, nodes: NodeRegistry) -> None:
+    def __init__(self, jobs: JobStore, nodes: NodeRegistry, replicas: ReplicaStore, replica: HeldReplica) -> None:
+        self.replica = replica
+        self._replicas = replicas
+        self._has_replica = True
         self._jobs = jobs
         self._nodes = nodes
         self._held: dict[str, int] = {}
@@ -53,6 +58,17 @@ class Keeper:
         self._over.set()
         for thread in self._threads:
             thread.join(5)
+
+    def has_replica(self, replicas: int) -> bool:
+        """Whether this node's replica is one of so many, and still its own."""
+        return self._has_replica and self.replica.index < replicas
+
+    def give_replica_back(self) -> None:
+        """Another node may take it from now on: nothing of it runs here any more. Raises RedisError."""
+        if self._has_replica:
+            self._has_replica = False
+            with contextlib.suppress(StaleAttempt):
+                self._replicas.release(self.replica)
 
     def hold(self, job_id: str, attempt: int) -> None:
         """Renew this job's lease from now on."""
@@ -130,6 +146,12 @@ class Keeper:
             engine.feed()
 
     def _renew(self) -> None:
+        if self._has_replica:
+            try:
+                self._replicas.renew(self.replica)
+            except StaleAttempt as stale:
+                log.warning("this node was judged dead: %s", stale)
+                self._has_replica = False
         for job_id, attempt in self.held().items():
             try:
                 interrupted = self._jobs.renew(job_id, attempt)

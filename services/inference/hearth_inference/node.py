@@ -7,15 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import httpx
-from hearth_contracts.deploy import DeploymentSpec, DeploymentState, NodeReport
+from hearth_contracts.deploy import DeploymentSpec, DeploymentState
 from hearth_contracts.jobs import JobStatus
-from hearth_fit.machine import memory_room
 from hearth_jobs import tallies
 from hearth_jobs.attempt import WorkFailed
 from hearth_jobs.deployments import Deployment, DeploymentStore
 from hearth_jobs.tallies import Tally
 from hearth_storage.config import HomeSettings
-from hearth_storage.model_store import find_model, snapshot_path
 from minio import Minio
 from redis.exceptions import RedisError
 
@@ -24,19 +22,22 @@ from hearth_inference.config import InferenceSettings
 from hearth_inference.engines.base import EngineDriver, EngineRefused
 from hearth_inference.holdings import Holdings
 from hearth_inference.keeper import Keeper
+from hearth_inference.launch import fits_beside, launch, stored_model
 from hearth_inference.plan import Phase, Step, View, plan, same_base
 from hearth_inference.process import EngineProcess
+from hearth_inference.report import report_of
 
 log = logging.getLogger(__name__)
 
 _STABLE_SECONDS = 300.0
 _MAX_BACKOFF_SECONDS = 60.0
+_MANY_FAILURES = 10  # from then on the pauses are the longest there are
 _STORE_PAUSE_SECONDS = 2.0
 
 
 @dataclass
 class Node:
-    """Looks after one deployment. All methods are for one thread; each `tick` starts again from the record."""
+    """Looks after one replica of a deployment. For one thread; each `tick` starts again from the record."""
 
     name: str
     settings: InferenceSettings
@@ -57,24 +58,39 @@ class Node:
         """One step. False when the node has nothing more to do here. Raises RedisError when Redis is away."""
         self.keeper.main_alive = time.monotonic()
         record = self.holdings.heed_interrupts(self.deployments.get(self.name))
-        desired = record.desired if record and record.desired else None
-        if desired is not None and desired.engine is not self.settings.engine:
-            desired = None
-        if desired is not None and record is not None:
-            if desired.job_id not in self.keeper.held():
-                return self.holdings.claim(desired)
-            self.holdings.waiting_since = None
-            self.holdings.hold_serving(record)
-        serving, coming = self._view(self.serving), self._view(self.coming)
-        room = self._room(desired, serving)
-        step = plan(desired, serving, coming, room=room)
-        if desired is None or step is Step.LEAVE:
+        if record is None or record.desired is None or record.desired.engine is not self.settings.engine:
             return False
-        self._take(step, desired, record)
+        if not self.keeper.has_replica(record.replicas):
+            return False
+        if record.desired.job_id not in self.keeper.held() and not self._carried(record.desired):
+            return True  # the record has changed
+        goal = self._goal(record)
+        serving, coming = self._view(self.serving), self._view(self.coming)
+        room = self._room(goal, serving)
+        self._take(plan(goal, serving, coming, room=room), goal, record)
         self.holdings.end_orphans(self.deployments.get(self.name), self._running())
-        self._report(desired)
-        self._tell_steady(desired)
+        self._report(goal)
+        self._tell_steady(goal)
         return True
+
+    def _carried(self, desired: DeploymentSpec) -> bool:
+        """See that a node carries this version. False when it is given up."""
+        runs = desired in self._running()
+        if not self.holdings.claim(desired, runs=runs):
+            return False
+        if desired.job_id in self.keeper.held():
+            self.failures = 0  # its own, which nobody counted
+            if self.serving is not None and self.serving.spec == desired:
+                self._serves(desired)
+        return True
+
+    def _goal(self, record: Deployment) -> DeploymentSpec:
+        """The version to work for. A new one is for the node that carries it, until it is proven there."""
+        assert record.desired is not None
+        if record.desired.job_id in self.keeper.held():
+            self.holdings.hold_serving(record)
+            return record.desired
+        return record.serving or record.desired
 
     def _tell_steady(self, desired: DeploymentSpec) -> None:
         """Once a version has served for long, its earlier failures count no more."""
@@ -122,21 +138,16 @@ class Node:
             self._failed(desired, record, f"the engine refused: {words}")
 
     def _start(self, spec: DeploymentSpec) -> None:
+        self._report(spec, about_to=spec)  # whoever ends the version's job waits for us from now on,
+        record = self.deployments.get(self.name)
+        if record is None or spec not in (record.desired, record.serving):
+            return  # or has ended it already
         self._stage(spec, f"starting the engine for {spec.model_id}", 0.1)
-        model = find_model(self.home.models, spec.model_id)
-        if model is None:
-            raise WorkFailed(f"model {spec.model_id!r} is not in the model store; add it with POST /v1/models/add/")
+        model = stored_model(self.home, spec)
         self._adapters(spec)  # what is wrong with them is better known before the engine's long start
-        scratch = self.home.home.absolute() / "run" / f"engine-{self.name}"
-        log_path = self.home.logs / f"engine-{self.name}.log"
-        if self.serving is not None and self.serving.log == log_path:  # or their last words would mix
-            log_path = self.home.logs / f"engine-{self.name}-beside.log"
-        try:
-            path = snapshot_path(self.home.models, model)
-            host = self.settings.engine_host
-            self.coming = EngineProcess(self.driver, spec, path, host=host, scratch=scratch, log=log_path)
-        except (OSError, ValueError) as error:
-            raise WorkFailed(f"the engine for {spec.model_id!r} could not be started: {error}") from error
+        index, host = self.keeper.replica.index, self.settings.engine_host
+        name = f"{self.name}-{index}" if index else self.name
+        self.coming = launch(self.driver, spec, model, host=host, home=self.home, name=name, beside=self.serving)
         self.keeper.watch(self.coming)
 
     def _stop_first(self, desired: DeploymentSpec) -> None:
@@ -150,7 +161,7 @@ class Node:
         self._stage(desired, "warming up", 0.8)
         self.coming.warm_up((desired.served_name,))
         self.coming.change_adapters(self._adapters(desired))
-        if not self.deployments.settle(desired):
+        if not self._settled(desired):
             return  # something newer is desired: the next tick sees what
         old, self.serving, self.coming = self.serving, self.coming, None
         self.serving.serves(desired)
@@ -162,7 +173,7 @@ class Node:
     def _swap(self, desired: DeploymentSpec) -> None:
         assert self.serving is not None
         self.serving.change_adapters(self._adapters(desired))
-        if not self.deployments.settle(desired):
+        if not self._settled(desired):
             return
         self.serving.serves(desired)
         tallies.add(self.deployments.redis, self.name, {Tally.SWAPS: 1})
@@ -171,6 +182,11 @@ class Node:
             self.serving.drop_adapters(desired.adapter_ids)
         except (EngineRefused, httpx.HTTPError) as error:
             log.warning("adapters that are not deployed any more stay in the engine: %s", error)
+
+    def _settled(self, spec: DeploymentSpec) -> bool:
+        """Record that this version answers, if that is not known yet. False when another is desired by now."""
+        record = self.deployments.get(self.name)
+        return (record is not None and record.serving == spec) or self.deployments.settle(spec)
 
     def _serves(self, spec: DeploymentSpec) -> None:
         """This version answers requests from now on: tell the routes first."""
@@ -188,14 +204,18 @@ class Node:
             self._failed(desired, record, f"the engine died while it served: {dead.words()}")
 
     def _failed(self, desired: DeploymentSpec, record: Deployment | None, words: str) -> None:
-        """Try again later what has served before; give up what has not, and what failed too often."""
+        """Try again later what has served before; give up what has not, and what failed too often.
+
+        Only the node that carries the version gives it up, and not while another serves it.
+        """
         if desired.job_id in self.keeper.interrupted():
             return  # that is why; the next tick heeds it
         proven = record is not None and record.serving is not None and record.serving == desired
-        if proven and self.failures < self.settings.engine_max_restarts:
+        decides = desired.job_id in self.keeper.held() and not self.holdings.answers_elsewhere(desired)
+        if not decides or (proven and self.failures < self.settings.engine_max_restarts):
             self.failures += 1
             tallies.add(self.deployments.redis, self.name, {Tally.RESTARTS: 1})
-            pause = min(_MAX_BACKOFF_SECONDS, 0.5 * 2.0**self.failures)
+            pause = min(_MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** min(self.failures, _MANY_FAILURES))
             self.not_before = time.monotonic() + pause
             self._stage(desired, f"starting again in {pause:.0f} s, try {self.failures}: {words}", 0.0)
             return
@@ -220,15 +240,11 @@ class Node:
         fetch = partial(fetch_all, self.s3, spec, self.home.adapters, self.settings.rank_limit(spec.settings))
         return unless_interrupted(fetch, lambda: spec.job_id in self.keeper.interrupted())
 
-    def _room(self, desired: DeploymentSpec | None, serving: View | None) -> bool:
+    def _room(self, desired: DeploymentSpec, serving: View | None) -> bool:
         """Whether another engine fits beside the one that serves."""
-        if desired is None or serving is None or same_base(desired, serving.spec):
+        if serving is None or same_base(desired, serving.spec):
             return True
-        model = find_model(self.home.models, desired.model_id)
-        if model is None:
-            return True  # it will not be started, and so must not cost the one that serves
-        needed = self.driver.memory_needed(desired, snapshot_path(self.home.models, model))
-        return needed is not None and needed <= memory_room().free
+        return fits_beside(self.driver, desired, self.home)
 
     def _stopped(self, engine: EngineProcess | None, *, drain: bool = False) -> None:
         """Stop an engine, with all its processes."""
@@ -245,28 +261,13 @@ class Node:
         self._stopped(stopped)
         return stopped
 
-    def _report(self, desired: DeploymentSpec, state: DeploymentState | None = None) -> None:
-        """Say what the node does; READY only when the engine's health check is good right now."""
-        engine = self.serving
-        phase = engine.view().phase if engine is not None and state is None else None
-        answers = state or (DeploymentState.READY if phase is Phase.ANSWERS else DeploymentState.LOADING)
-        spec = engine.spec if engine is not None else desired
-        self.keeper.report(
-            NodeReport(
-                node_id=self.holdings.node_id,
-                deployment=self.name,
-                engine=spec.engine,
-                task=spec.task,
-                state=answers,
-                url=engine.url if engine is not None and answers is not DeploymentState.LOADING else "",
-                models=(spec.served_name, spec.model_id, *spec.adapter_ids) if engine is not None else (),
-                adapter_ids=spec.adapter_ids,
-                model_id=spec.model_id,
-                generation=spec.generation,
-                detail=self.detail,
-            ),
-            still_ready=engine.answers if engine is not None else lambda: False,
-        )
+    def _report(
+        self, goal: DeploymentSpec, state: DeploymentState | None = None, about_to: DeploymentSpec | None = None
+    ) -> None:
+        """Say what the node does, or is about to start."""
+        runs = tuple(each.job_id for each in (*self._running(), about_to) if each is not None)
+        report = report_of(self.serving, goal, self.holdings.node_id, self.keeper.replica, self.detail, runs, state)
+        self.keeper.report(report, still_ready=self.serving.answers if self.serving is not None else lambda: False)
 
     # -- the end ---------------------------------------------------------------------------------------------
 
@@ -295,5 +296,6 @@ class Node:
             self.keeper.withdraw()
             self.holdings.end_orphans(self.deployments.get(self.name), self._running())
             self.holdings.release_all()
+            self.keeper.give_replica_back()
         except RedisError:
-            log.warning("Redis is away: the jobs held here go on when their leases end")
+            log.warning("Redis is away: what is held here goes on elsewhere when its lease ends")

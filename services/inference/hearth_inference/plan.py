@@ -26,8 +26,7 @@ class Step(StrEnum):
     """What to do next."""
 
     NOTHING = "NOTHING"
-    LEAVE = "LEAVE"  # stop what runs here, if anything does, and end: nothing is desired
-    START = "START"  # begin to start an engine for what is desired
+    START = "START"  # begin to start an engine for the goal
     STOP_FIRST = "STOP_FIRST"  # stop the engine that serves, since both do not fit
     PROMOTE = "PROMOTE"  # the new engine answers: adapters, warm-up, switch
     SWAP = "SWAP"  # same base: load and unload adapters in the engine that serves
@@ -46,25 +45,23 @@ def _process(spec: DeploymentSpec) -> DeploymentSpec:
     return spec.model_copy(update={"adapter_ids": (), "job_id": "", "generation": 0})
 
 
-def plan(desired: DeploymentSpec | None, serving: View | None, coming: View | None, *, room: bool) -> Step:
-    """The next step of a node.
+def plan(goal: DeploymentSpec, serving: View | None, coming: View | None, *, room: bool) -> Step:
+    """The next step of a node that is to serve the version `goal`.
 
     `serving` is the engine whose address is in the node's report, `coming` one that is being started; `room` says
-    whether an engine for what is desired fits beside the one that serves. Steps are small: after each the node looks
+    whether an engine for the goal fits beside the one that serves. Steps are small: after each the node looks
     at the record again.
     """
-    if desired is None:
-        return Step.LEAVE
     if serving is not None and serving.phase is Phase.DEAD:
         return Step.BURY
     if coming is not None:
-        if not same_base(coming.spec, desired) or (serving is not None and same_base(serving.spec, desired)):
+        if not same_base(coming.spec, goal) or (serving is not None and same_base(serving.spec, goal)):
             return Step.DISCARD
         return {Phase.DEAD: Step.FAILED, Phase.ANSWERS: Step.PROMOTE, Phase.STARTING: Step.NOTHING}[coming.phase]
     if serving is None:
         return Step.START
-    if serving.spec == desired:
+    if serving.spec == goal:
         return Step.NOTHING
-    if same_base(serving.spec, desired):
+    if same_base(serving.spec, goal):
         return Step.SWAP if serving.phase is Phase.ANSWERS else Step.NOTHING
     return Step.START if room else Step.STOP_FIRST

@@ -1,4 +1,4 @@
-"""What RQ runs: look after one deployment until nothing is desired of it any more."""
+"""What RQ runs: look after one replica of a deployment until nothing is desired of it any more."""
 
 import contextlib
 import logging
@@ -6,12 +6,12 @@ import signal
 import threading
 from types import FrameType
 
-from hearth_contracts.deploy import NodeReport
 from hearth_jobs import keys, owners
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect
 from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.nodes import NodeRegistry
+from hearth_jobs.replicas import ReplicaStore
 from hearth_jobs.store import JobStore
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.objects import connect as connect_s3
@@ -31,29 +31,33 @@ _PERIOD_SECONDS = 0.5
 
 
 def run(deployment_name: str) -> None:
-    """Serve this deployment, until nothing is desired of it, or this worker is told to stop."""
+    """Serve a replica of this deployment that nobody holds, until it is not desired, or this worker is told to stop."""
     settings = InferenceSettings()
     redis = connect(RedisSettings())
-    jobs, nodes = JobStore(redis), NodeRegistry(redis)
+    jobs, nodes, replicas = JobStore(redis), NodeRegistry(redis), ReplicaStore(redis)
+    home, deployments = HomeSettings(), DeploymentStore(redis, jobs)
     stopping = threading.Event()
 
     def stop(_signum: int, _frame: FrameType | None) -> None:
         stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
-    if other := served_by(nodes, deployment_name):
-        log.info("deployment %s is served by %s already", deployment_name, other)
+    record, node_id = deployments.get(deployment_name), str(owners.this_process())
+    replica = replicas.claim(deployment_name, record.replicas, node_id) if record and record.desired else None
+    if replica is None:
+        log.info("deployment %s has nothing left to be served", deployment_name)
         return
-    with Keeper(jobs, nodes) as keeper:
-        home, deployments = HomeSettings(), DeploymentStore(redis, jobs)
+    with Keeper(jobs, nodes, replicas, replica) as keeper:
         holdings = Holdings(
             name=deployment_name,
             home=home,
             deployments=deployments,
             jobs=jobs,
             keeper=keeper,
-            node_id=str(owners.this_process()),
-            served_elsewhere=lambda: served_by(nodes, deployment_name) is not None,
+            node_id=node_id,
+            others=lambda: [
+                node for node in nodes.live() if node.deployment == deployment_name and node.node_id != node_id
+            ],
         )
         node = Node(
             name=deployment_name,
@@ -90,17 +94,3 @@ def _loop(node: Node, redis: Redis, stopping: threading.Event) -> None:
             node.broke(error)
         finally:
             node.shut_down()
-
-
-def served_by(nodes: NodeRegistry, deployment_name: str) -> str | None:
-    """Another node that lives and serves this deployment."""
-    others = (report for report in nodes.live() if report.deployment == deployment_name)
-    return next((report.node_id for report in others if _lives(report)), None)
-
-
-def _lives(report: NodeReport) -> bool:
-    """False for this process, and for a node of this machine whose process is gone, whatever its report says."""
-    if report.node_id == str(owners.this_process()):
-        return False
-    owner = owners.parse(report.node_id)
-    return owner is None or owners.lives(owner) is not False

@@ -23,6 +23,7 @@ from hearth_jobs import owners
 from hearth_jobs.deployments import DeploymentStore, lane_for
 from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.queues import enqueue
+from hearth_jobs.replicas import ReplicaStore
 from hearth_jobs.store import JobStore
 from hearth_storage.adapters import store_adapter
 from hearth_storage.bundles import describe
@@ -129,11 +130,15 @@ class Place:
         return self.jobs.get(job.id)
 
     def bury_the_dead(self) -> None:
-        """What the reconciler does with jobs whose worker is proven gone."""
+        """What the reconciler does with jobs and replicas whose worker is proven gone."""
         for held in self.jobs.running():
             owner = owners.parse(held.owner)
             if owner and wait_for(lambda owner=owner: owners.is_gone(owner), 20):  # type: ignore[misc]
                 self.jobs.expire(held, None, "waiting for an inference node", proven=True)
+        for replica in ReplicaStore(self.redis).held():
+            owner = owners.parse(replica.owner)
+            if owner and owners.is_gone(owner):
+                assert ReplicaStore(self.redis).free(replica, proven=True)
 
     def requeue(self, name: str, engine: Engine) -> None:
         """What the reconciler does for a deployment nobody serves."""

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
-from hearth_contracts.deploy import DeploymentSpec, Engine
+from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine, NodeReport
 from hearth_contracts.jobs import Job, JobStatus
 from hearth_inference.holdings import Holdings
 from hearth_inference.keeper import Keeper
 from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.nodes import NodeRegistry
+from hearth_jobs.replicas import ReplicaStore
 from hearth_jobs.store import JobStore
 from hearth_storage.config import HomeSettings
 from hearth_telemetry import traces
@@ -19,15 +20,17 @@ from tests.support.collector import Collector
 
 @pytest.fixture
 def holdings(redis: Redis, tmp_path: Path) -> Holdings:
-    jobs = JobStore(redis)
+    jobs, replicas = JobStore(redis), ReplicaStore(redis)
+    replica = replicas.claim("default", 1, "host:1")
+    assert replica is not None
     return Holdings(
         name="default",
         home=HomeSettings(home=tmp_path),
         deployments=DeploymentStore(redis, jobs),
         jobs=jobs,
-        keeper=Keeper(jobs, NodeRegistry(redis)),
+        keeper=Keeper(jobs, NodeRegistry(redis), replicas, replica),
         node_id="host:1",
-        served_elsewhere=lambda: False,
+        others=lambda: [],
     )
 
 
@@ -98,18 +101,45 @@ def test_an_interrupted_job_that_never_served_goes_back_to_what_serves(holdings:
 def test_a_job_that_is_over_is_not_desired_any_more(holdings: Holdings) -> None:
     spec, job = desire(holdings, "a/a")
     holdings.jobs.interrupt(job.id)
-    assert holdings.claim(spec)
+    assert not holdings.claim(spec)
     record = holdings.deployments.get("default")
     assert record is not None
     assert record.desired is None
 
 
-def test_a_job_that_another_node_holds_is_left_to_it_when_that_node_serves(holdings: Holdings) -> None:
+def other(spec: DeploymentSpec, state: DeploymentState = DeploymentState.READY) -> NodeReport:
+    """What another node of the deployment says, which runs this version."""
+    return NodeReport(
+        node_id="other:2", deployment="default", engine=Engine.VLLM, state=state, url="http://x", replica=1,
+        model_id=spec.model_id, generation=spec.generation, runs=(spec.job_id,),
+    )  # fmt: skip
+
+
+def test_a_job_that_another_node_holds_is_left_to_it_and_claimed_when_it_is_free(holdings: Holdings) -> None:
     spec, job = desire(holdings, "a/a")
-    holdings.jobs.claim(job.id, "other:2")
-    assert holdings.claim(spec), "its holder may be dead: its lease will tell"
-    holdings.served_elsewhere = lambda: True
-    assert not holdings.claim(spec)
+    attempt = holdings.jobs.claim(job.id, "other:2")
+    assert holdings.claim(spec)
+    assert holdings.keeper.held() == {}
+    holdings.jobs.release(job.id, attempt, "waiting")
+    assert holdings.claim(spec, runs=True)
+    assert holdings.keeper.held() == {job.id: attempt + 1}
+
+
+def test_what_other_nodes_still_run_is_not_killed_but_left_to_the_judge(holdings: Holdings) -> None:
+    spec, job = serve(holdings, "a/a")
+    holdings.others = lambda: [other(spec)]
+    holdings.deployments.undeploy("default")
+    holdings.end_orphans(holdings.deployments.get("default"), [])
+    assert holdings.keeper.held() == {}
+    assert status(holdings, job) is JobStatus.RUNNING
+
+
+def test_another_node_answers_for_a_version_only_when_it_is_ready_with_it(holdings: Holdings) -> None:
+    spec, _ = serve(holdings, "a/a")
+    newer, _ = desire(holdings, "b/b")
+    holdings.others = lambda: [other(spec), other(newer, DeploymentState.LOADING)]
+    assert holdings.answers_elsewhere(spec)
+    assert not holdings.answers_elsewhere(newer)
 
 
 def test_a_worker_that_stops_gives_its_jobs_back(holdings: Holdings) -> None:

@@ -19,6 +19,7 @@ from hearth_inference.keeper import Keeper
 from hearth_inference.node import Node
 from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.nodes import NodeRegistry
+from hearth_jobs.replicas import ReplicaStore
 from hearth_jobs.store import JobStore
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.objects import connect
@@ -55,8 +56,11 @@ def node(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     add_model(home, "tiny/llama", lambda folder: (folder.mkdir(), (folder / "config.json").write_text("{}")))
     settings = InferenceSettings(engine_python=Path(sys.executable), engine_grace_seconds=1)
     deployments, registry = DeploymentStore(redis, jobs), NodeRegistry(redis)
-    with Keeper(jobs, registry) as keeper:
-        holdings = Holdings("default", home, deployments, jobs, keeper, "host:1", lambda: False)
+    replicas = ReplicaStore(redis)
+    replica = replicas.claim("default", 1, "host:1")
+    assert replica is not None
+    with Keeper(jobs, registry, replicas, replica) as keeper:
+        holdings = Holdings("default", home, deployments, jobs, keeper, "host:1", lambda: [])
         node = Node("default", settings, home, StandIn(settings), deployments, connect(S3Settings()), keeper, holdings)
         yield node
         node.shut_down()

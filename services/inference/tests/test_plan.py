@@ -30,11 +30,8 @@ UP, STARTING, DEAD = Phase.ANSWERS, Phase.STARTING, Phase.DEAD
 
 
 @pytest.mark.parametrize(
-    ("desired", "serving", "coming", "room", "step"),
+    ("goal", "serving", "coming", "room", "step"),
     [
-        pytest.param(None, None, None, True, Step.LEAVE, id="nothing desired, nothing runs"),
-        pytest.param(None, View(OLD, UP), View(NEWEST, STARTING), True, Step.LEAVE, id="undeployed in mid-start"),
-        pytest.param(None, View(OLD, DEAD), None, True, Step.LEAVE, id="undeployed, and dead already"),
         pytest.param(OLD, None, None, True, Step.START, id="first deploy"),
         pytest.param(OLD, None, None, False, Step.START, id="nothing to make room for"),
         pytest.param(OLD, None, View(OLD, STARTING), True, Step.NOTHING, id="wait for the start"),
@@ -65,7 +62,5 @@ UP, STARTING, DEAD = Phase.ANSWERS, Phase.STARTING, Phase.DEAD
         pytest.param(NEWEST, View(OLD, UP), View(OTHER_BASE, UP), True, Step.DISCARD, id="superseded as it answers"),
     ],
 )
-def test_the_next_step(
-    desired: DeploymentSpec | None, serving: View | None, coming: View | None, room: bool, step: Step
-) -> None:
-    assert plan(desired, serving, coming, room=room) is step
+def test_the_next_step(goal: DeploymentSpec, serving: View | None, coming: View | None, room: bool, step: Step) -> None:
+    assert plan(goal, serving, coming, room=room) is step

@@ -6,7 +6,7 @@
 The members come in this order: `hearth-backup.json` (which form and state), `redis.jsonl` (every key as Redis's DUMP
 has it, all of one moment), `s3/<bucket>/<key>`, `models/...`, and last `checksums.json` with the SHA-256 of each file
 before it: a file without it is no backup. Redis comes first, so whatever its records name lies in S3 already; do not
-delete adapters or datasets while a backup is made. What says who is alive (nodes, RQ's workers) is left out.
+delete adapters or datasets while a backup is made. What says who is alive (nodes, replicas, RQ's workers) is left out.
 """
 
 import base64
@@ -41,7 +41,7 @@ from urllib3.exceptions import HTTPError
 HEAD, RECORDS, SUMS = "hearth-backup.json", "redis.jsonl", "checksums.json"
 FORM = 1
 OURS = ("hearth:*", "rq:*")
-ALIVE = (keys.NODES, "hearth:node:", "rq:worker")
+ALIVE = (keys.NODES, "hearth:node:", keys.REPLICAS, "hearth:replica:", "rq:worker")
 BUCKETS = (DATASETS, ARTIFACTS)
 PIECE = 1 << 20
 

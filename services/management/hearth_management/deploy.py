@@ -5,6 +5,7 @@ There is one of each task, by name (`tasks.slots`); the reference's is `default`
 
 from hearth_contracts.deploy import (
     Deployed,
+    DeploymentChange,
     DeploymentSpec,
     DeploymentState,
     DeployRequest,
@@ -12,6 +13,8 @@ from hearth_contracts.deploy import (
     Engine,
     NamedDeployment,
     NodeReport,
+    Replica,
+    ReplicaStatus,
 )
 from hearth_contracts.errors import Fault, Invalid, NotFound
 from hearth_contracts.fit import FitReport
@@ -57,6 +60,7 @@ def deploy(
         adapter_ids=request.adapter_ids,
         served_name=slot.served_name,
         settings=request.engine,
+        replicas=request.replicas,
         instead_of=instead_of,
         record=record,
     )
@@ -146,7 +150,14 @@ def interrupt_job(services: Services, job_id: str) -> Job:
                 services.deployments.undeploy(record.name)
             else:
                 services.deployments.give_up(record.desired, "interrupted")
-    return services.jobs.interrupt(job_id)
+    return services.deployments.interrupt(job_id)
+
+
+def change(services: Services, name: str, wanted: DeploymentChange) -> NamedDeployment:
+    """Have another number of engines serve what is deployed. Raises NotFound."""
+    if not services.deployments.scale(slot_named(services, name).name, wanted.replicas):
+        raise _nothing(name)
+    return named(services, name)
 
 
 def list_all(services: Services) -> list[NamedDeployment]:
@@ -174,6 +185,9 @@ def status(services: Services, name: str = LLM_DEPLOYMENT) -> DeployStatus:
     reports = [node for node in services.nodes.live() if node.deployment == name]
     state, detail = _state(record, job, reports)
     answering = [node for node in reports if node.state is DeploymentState.READY]
+    replicas = _replicas(record, reports)
+    if record.desired is not None and replicas.ready < replicas.desired > 1:
+        detail = "; ".join(words for words in (_count(replicas), detail) if words)
     return DeployStatus(
         model_id=spec.model_id,
         adapter_ids=spec.adapter_ids,
@@ -182,7 +196,31 @@ def status(services: Services, name: str = LLM_DEPLOYMENT) -> DeployStatus:
         state=state,
         detail=detail,
         serving=Deployed(model_id=answering[0].model_id, adapter_ids=answering[0].adapter_ids) if answering else None,
+        replicas=replicas,
     )
+
+
+def _replicas(record: Deployment, reports: list[NodeReport]) -> ReplicaStatus:
+    nodes = tuple(
+        Replica(
+            index=node.replica,
+            host=node.node_id.partition(":")[0],
+            state=node.state,
+            detail=node.detail,
+            model_id=node.model_id,
+            adapter_ids=node.adapter_ids,
+        )
+        for node in sorted(reports, key=lambda node: node.replica)
+    )
+    ready = sum(node.state is DeploymentState.READY for node in nodes)
+    return ReplicaStatus(desired=record.replicas if record.desired else 0, ready=ready, nodes=nodes)
+
+
+def _count(replicas: ReplicaStatus) -> str:
+    """How many replicas answer, and what the others wait for."""
+    words = f"{replicas.ready} of {replicas.desired} replicas answer"
+    waiting = replicas.desired - len(replicas.nodes)
+    return f"{words}; without an inference node: {waiting}" if waiting > 0 else words
 
 
 def _state(record: Deployment, job: Job, reports: list[NodeReport]) -> tuple[DeploymentState, str]:

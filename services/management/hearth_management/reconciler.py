@@ -1,6 +1,6 @@
 """Make what is match what is recorded: the one loop that looks at everything, once a second.
 
-It finds attempts whose worker died, jobs that wait with nobody told, deployments that nobody serves. Each decision
+It finds attempts whose worker died, jobs that wait with nobody told, replicas that nobody serves. Each decision
 is recomputed from Redis and carried out by a compare-and-set, so that running it twice, or in two processes, does
 no harm.
 """
@@ -10,11 +10,13 @@ import threading
 import time
 from dataclasses import dataclass
 
+from hearth_contracts.deploy import NodeReport
 from hearth_contracts.jobs import JobKind, JobStatus
 from hearth_jobs import owners
 from hearth_jobs.config import LEASE_SECONDS
 from hearth_jobs.deployments import Deployment, lane_for
-from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, TRAINING, Lane, enqueue, waiting
+from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, TRAINING, Lane, counted, enqueue, waiting
+from hearth_jobs.replicas import HeldReplica
 from hearth_jobs.store import Held
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -37,6 +39,23 @@ WAITS_FOR_NODE = "waiting for an inference node: the one that served it died"
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What the judge goes by, read once a round and after the jobs: each of them is older than it."""
+
+    deployments: list[Deployment]
+    nodes: list[NodeReport]
+
+    @property
+    def wanted(self) -> set[str]:
+        """The jobs of the versions that are desired or serve."""
+        return {spec.job_id for each in self.deployments for spec in (each.desired, each.serving) if spec is not None}
+
+    def runs(self, held: Held) -> bool:
+        """Whether another node than its holder runs a version of a deployment."""
+        return any(held.job.id in node.runs and node.node_id != held.owner for node in self.nodes)
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What becomes of an attempt whose worker is dead."""
 
@@ -44,19 +63,20 @@ class Verdict:
     words: str = ""
 
 
-def verdict(held: Held, deployments: list[Deployment], max_attempts: int) -> Verdict:
+def verdict(held: Held, seen: Seen, max_attempts: int) -> Verdict:
     """What becomes of a running job whose worker died once more."""
     deaths = held.deaths + 1
     too_often = f"its worker died {deaths} times, most likely for want of memory; the job's log has its last words"
     if held.job.kind is JobKind.DEPLOY:
-        if held.job.id not in _wanted(deployments):
+        if held.job.id not in seen.wanted:
             return Verdict(JobStatus.FINISHED)
-        return Verdict(JobStatus.FAILED, too_often) if deaths >= max_attempts else Verdict(None, WAITS_FOR_NODE)
+        given_up = deaths >= max_attempts and not seen.runs(held)  # else one that lives takes it over
+        return Verdict(JobStatus.FAILED, too_often) if given_up else Verdict(None, WAITS_FOR_NODE)
     return Verdict(JobStatus.FAILED, too_often) if deaths >= max_attempts else Verdict(None, WAITS)
 
 
-def is_dead(held: Held, *, trust_leases: bool) -> bool:
-    """Whether the worker that holds a job, and all that it started, can be judged gone.
+def is_dead(held: Held | HeldReplica, *, trust_leases: bool) -> bool:
+    """Whether the worker that holds a job or a replica, and all that it started, can be judged gone.
 
     On this machine there is proof, whatever the lease says: a process that was only slow keeps its job. On another the
     lease must do, which is longer than a guard waits for its worker.
@@ -75,52 +95,58 @@ def reconcile_jobs(services: Services, *, trust_leases: bool = True) -> None:
     queued = set().union(*(waiting(services.redis, lane) for lane in (DOWNLOADS, TRAINING)))
     well = queued & services.jobs.unheld()
     found = services.jobs.open(apart_from=well)
-    deployments = services.deployments.all()  # after the jobs: each of them is older than what is read here
-    lost = [held for held in found if _is_lost(held, deployments, trust_leases)]
+    seen = Seen(services.deployments.all(), services.nodes.live())
+    lost = [held for held in found if _is_lost(held, seen, trust_leases)]
     for held in lost:
-        _bury(services, held, deployments)
+        _bury(services, held, seen)
     for held in services.jobs.open(apart_from=well) if lost else found:
         if not held.owner and held.job.kind in LANES and held.job.id not in queued:
             log.warning("job %s waits with no queue item; queued", held.job.id)
             enqueue(services.redis, LANES[held.job.kind], held.job.id)
 
 
-def _is_lost(held: Held, deployments: list[Deployment], trust_leases: bool) -> bool:
-    """Whether a job runs no more: its worker is dead, or it is a deployment's version that nobody wants or holds."""
+def _is_lost(held: Held, seen: Seen, trust_leases: bool) -> bool:
+    """Whether a job runs no more: its worker is dead, or it is a deployment's version that nobody wants or holds.
+
+    A version that nobody wants is not over as long as other nodes still stop its engines.
+    """
     if held.job.status is not JobStatus.RUNNING:
         return False
-    if held.owner:
-        return is_dead(held, trust_leases=trust_leases)
-    return held.job.kind is JobKind.DEPLOY and held.job.id not in _wanted(deployments)
+    is_left = held.job.kind is JobKind.DEPLOY and held.job.id not in seen.wanted
+    if is_left and seen.runs(held):
+        return False
+    return is_dead(held, trust_leases=trust_leases) if held.owner else is_left
 
 
-def _wanted(deployments: list[Deployment]) -> set[str]:
-    """The jobs of the versions that are desired or serve."""
-    return {spec.job_id for record in deployments for spec in (record.desired, record.serving) if spec is not None}
-
-
-def _bury(services: Services, held: Held, deployments: list[Deployment]) -> None:
-    decision = verdict(held, deployments, services.settings.max_attempts)
+def _bury(services: Services, held: Held, seen: Seen) -> None:
+    decision = verdict(held, seen, services.settings.max_attempts)
     outcome = services.jobs.expire(held, decision.status, decision.words, proven=True)
     if outcome is None:
         return  # it ended, or another attempt began, meanwhile
     log.warning("job %s: its worker %s is dead; it is %s now. %s", held.job.id, held.owner, outcome, decision.words)
     if outcome is JobStatus.FAILED:
-        for spec in (record.desired for record in deployments if record.desired):
+        for spec in (record.desired for record in seen.deployments if record.desired):
             if spec.job_id == held.job.id:
                 services.deployments.give_up(spec, decision.words)
 
 
-def reconcile_deployments(services: Services, deployments: list[Deployment]) -> None:
-    """Queue an item for each deployment that nobody serves."""
-    queued = {lane.queue: waiting(services.redis, lane) for lane in (INFERENCE_LLM, INFERENCE_EMBEDDING)}
-    served = {node.deployment for node in services.nodes.live()}
-    for record in deployments:
-        if record.desired is not None and record.name not in served:
-            lane = lane_for(record.desired.engine)
-            if record.name not in queued[lane.queue]:
-                log.info("deployment %s is served by nobody; queued", record.name)
-                enqueue(services.redis, lane, record.name)
+def reconcile_deployments(services: Services, *, trust_leases: bool = True) -> None:
+    """Free the replicas of dead nodes; queue an item for each that nobody holds."""
+    queued = {lane.queue: counted(services.redis, lane) for lane in (INFERENCE_LLM, INFERENCE_EMBEDDING)}
+    held: set[tuple[str, int]] = set()
+    for replica in services.replicas.held():
+        if is_dead(replica, trust_leases=trust_leases) and services.replicas.free(replica, proven=True):
+            log.warning("replica %s: its node %s is dead; another may take it", replica.name, replica.owner)
+        else:
+            held.add((replica.deployment, replica.index))
+    for record in services.deployments.all():
+        if record.desired is None:
+            continue
+        lane = lane_for(record.desired.engine)
+        missing = sum((record.name, index) not in held for index in range(record.replicas))
+        for _ in range(missing - queued[lane.queue][record.name]):
+            log.info("deployment %s: a replica is held by nobody; queued", record.name)
+            enqueue(services.redis, lane, record.name)
 
 
 class Reconciler:
@@ -159,8 +185,9 @@ class Reconciler:
 
     def once(self) -> None:
         """One round."""
-        reconcile_jobs(self.services, trust_leases=time.monotonic() >= self._trust_after)
-        reconcile_deployments(self.services, self.services.deployments.all())
+        trust_leases = time.monotonic() >= self._trust_after
+        reconcile_jobs(self.services, trust_leases=trust_leases)
+        reconcile_deployments(self.services, trust_leases=trust_leases)
         deploy_trained(self.services)
         obstacles = deploy_at_start(self.services)
         for obstacle in obstacles - self._obstacles:

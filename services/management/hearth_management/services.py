@@ -8,6 +8,7 @@ from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.finetunes import FinetuneStore
 from hearth_jobs.idempotency import Idempotency
 from hearth_jobs.nodes import NodeRegistry
+from hearth_jobs.replicas import ReplicaStore
 from hearth_jobs.store import JobStore
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.objects import connect as connect_s3
@@ -29,6 +30,7 @@ class Services:
     deployments: DeploymentStore
     finetunes: FinetuneStore
     nodes: NodeRegistry
+    replicas: ReplicaStore
     idempotency: Idempotency
 
 
@@ -47,5 +49,6 @@ def build_services(
         deployments=DeploymentStore(redis, jobs),
         finetunes=FinetuneStore(redis),
         nodes=NodeRegistry(redis),
+        replicas=ReplicaStore(redis),
         idempotency=Idempotency(redis, jobs),
     )

@@ -208,29 +208,81 @@ def test_a_turn_costs_the_same_however_many_jobs_wait_in_a_queue(services: Servi
 
 
 def test_a_deployment_nobody_serves_is_queued_once(services: Services, once: Callable[[], None]) -> None:
-    spec = desire(services)
+    desire(services)
     lose_items(services, INFERENCE_LLM)
     once()
     once()
     assert waiting(services.redis, INFERENCE_LLM) == {LLM_DEPLOYMENT}
     assert items(services, INFERENCE_LLM) == 1
     lose_items(services, INFERENCE_LLM)
-    services.nodes.report(
-        NodeReport(
-            node_id="node",
-            deployment=LLM_DEPLOYMENT,
-            engine=Engine.VLLM,
-            state=DeploymentState.LOADING,
-            url="",
-            model_id=spec.model_id,
-            generation=spec.generation,
-        )
-    )
+    replica = services.replicas.claim(LLM_DEPLOYMENT, 1, str(owners.this_process()))
+    assert replica is not None
     once()
     assert items(services, INFERENCE_LLM) == 0
-    services.nodes.withdraw("node")
+    services.replicas.release(replica)
     once()
     assert items(services, INFERENCE_LLM) == 1
+
+
+def test_each_replica_that_nobody_holds_is_queued_and_what_a_dead_node_held_is_freed(
+    services: Services, once: Callable[[], None]
+) -> None:
+    desire(services)
+    assert services.deployments.scale(LLM_DEPLOYMENT, 3)
+    once()
+    once()
+    assert items(services, INFERENCE_LLM) == 3
+    lose_items(services, INFERENCE_LLM)
+    for owner in (str(owners.this_process()), a_dead_owner()):
+        assert services.replicas.claim(LLM_DEPLOYMENT, 3, owner)
+    once()
+    assert [replica.index for replica in services.replicas.held()] == [0]
+    assert items(services, INFERENCE_LLM) == 2
+    assert services.deployments.scale(LLM_DEPLOYMENT, 1)
+    lose_items(services, INFERENCE_LLM)
+    once()
+    assert items(services, INFERENCE_LLM) == 0
+
+
+def running(services: Services, spec: DeploymentSpec, node_id: str = "other:2") -> None:
+    """Another node says that it runs an engine of this version."""
+    services.nodes.report(
+        NodeReport(
+            node_id=node_id, deployment=LLM_DEPLOYMENT, engine=Engine.VLLM, state=DeploymentState.READY, url="http://x",
+            model_id=spec.model_id, generation=spec.generation, replica=1, runs=(spec.job_id,),
+        )
+    )  # fmt: skip
+
+
+def test_an_undeployed_job_is_killed_only_when_no_node_runs_an_engine_of_it(
+    services: Services, once: Callable[[], None]
+) -> None:
+    spec = desire(services)
+    running(services, spec)
+    services.jobs.release(spec.job_id, services.jobs.claim(spec.job_id, "one:1"), "waiting")  # nobody holds it
+    services.deployments.settle(spec)
+    deploy.undeploy(services)
+    once()
+    assert status(services, spec.job_id) is JobStatus.RUNNING
+    assert deploy.status(services).state is DeploymentState.DRAINING
+    services.nodes.withdraw("other:2")
+    once()
+    assert status(services, spec.job_id) is JobStatus.KILLED
+
+
+def test_a_deployment_that_another_node_serves_is_not_given_up_however_often_its_carrier_dies(
+    services: Services, once: Callable[[], None]
+) -> None:
+    spec = desire(services)
+    running(services, spec)
+    for _ in range(MAX_ATTEMPTS + 1):
+        services.jobs.claim(spec.job_id, a_dead_owner())
+        once()
+    assert status(services, spec.job_id) is JobStatus.RUNNING
+    services.nodes.withdraw("other:2")
+    services.jobs.claim(spec.job_id, a_dead_owner())
+    once()
+    assert status(services, spec.job_id) is JobStatus.FAILED
 
 
 def test_an_undeployed_deployment_is_not_queued(services: Services, once: Callable[[], None]) -> None:

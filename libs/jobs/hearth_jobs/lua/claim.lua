@@ -1,6 +1,7 @@
 -- Begin an attempt at a job, if nobody else holds it. What a dead worker held is free once it is buried (expire.lua):
 -- that its lease ended proves nothing, for Redis may have been away.
--- KEYS: job, active jobs. ARGV: job id, owner, lease in ms, now as text.
+-- KEYS: job, active jobs. ARGV: job id, owner, lease in ms, now as text, '1' when processes of it run here already: then
+--   it is not KILLED for an interrupt that nobody heeded yet, but claimed by the one who can end them.
 -- Returns {'claimed', attempt} | {'missing'} | {'over', status} | {'held', owner}
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return {'missing'} end
@@ -9,7 +10,7 @@ local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if owner and owner ~= '' then return {'held', owner} end
-if redis.call('HGET', KEYS[1], 'interrupt') == '1' then
+if redis.call('HGET', KEYS[1], 'interrupt') == '1' and ARGV[5] ~= '1' then
   redis.call('HSET', KEYS[1], 'status', 'KILLED', 'finished_at', ARGV[4], 'stage', 'interrupted', 'owner', '')
   redis.call('ZREM', KEYS[2], ARGV[1])
   return {'over', 'KILLED'}

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from hearth_contracts.deploy import Deployed, DeployRequest, DeployStatus, NamedDeployment
+from hearth_contracts.deploy import Deployed, DeploymentChange, DeployRequest, DeployStatus, NamedDeployment
 from hearth_contracts.fit import FitReport
 from hearth_contracts.jobs import Job
 from hearth_jobs.deployments import LLM_DEPLOYMENT
@@ -55,6 +55,10 @@ def deploy_routes(services: Services) -> APIRouter:
     @router.put("/deployments/{name}", summary="Deploy a model under a name", responses=problems(404, 409, 422))
     def put(name: Name, request: DeployRequest, key: IdempotencyKey, dry_run: DryRun = False) -> Job | FitReport:
         return begin(name, f"PUT /v1/deployments/{name}", request, key, dry_run)
+
+    @router.patch("/deployments/{name}", summary="Change how many engines serve it", responses=problems(404, 422))
+    def change(name: Name, wanted: DeploymentChange) -> NamedDeployment:
+        return deploy.change(services, name, wanted)
 
     @router.delete("/deployments/{name}", summary="Undeploy", responses=problems(404))
     def remove(name: Name) -> Job:

@@ -1,0 +1,220 @@
+"""Two nodes of one deployment on a real store, with the stand-in for the engine of test_node."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine, NodeReport
+from hearth_contracts.jobs import Job, JobStatus
+from hearth_inference.config import InferenceSettings
+from hearth_inference.holdings import Holdings
+from hearth_inference.keeper import Keeper
+from hearth_inference.node import Node
+from hearth_jobs.deployments import Deployment, DeploymentStore
+from hearth_jobs.nodes import NodeRegistry
+from hearth_jobs.replicas import ReplicaStore
+from hearth_jobs.store import JobStore
+from hearth_storage.config import HomeSettings, S3Settings
+from hearth_storage.objects import connect
+from redis import Redis
+
+from services.inference.tests.conftest import add_model
+from services.inference.tests.test_node import StandIn
+
+GOOD, OTHER, BROKEN = "tiny/good", "tiny/other", "tiny/broken"
+
+
+@dataclass(frozen=True)
+class Driver(StandIn):
+    """An engine that ends at once for a broken model, and for any where `is_sick`."""
+
+    is_sick: list[bool] = field(default_factory=list)
+
+    def command(self, spec: DeploymentSpec, model: Path, port: int) -> list[str]:
+        if spec.model_id == BROKEN or self.is_sick:
+            return [sys.executable, "-c", "raise SystemExit('ValueError: no good')"]
+        return super().command(spec, model, port)
+
+
+@dataclass
+class Pair:
+    """Two nodes of `default`; `a` has the first replica."""
+
+    redis: Redis
+    home: HomeSettings
+    open: list[Node] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.jobs = JobStore(self.redis)
+        self.deployments, self.registry = DeploymentStore(self.redis, self.jobs), NodeRegistry(self.redis)
+        self.replicas = ReplicaStore(self.redis)
+
+    def deploy(self, model_id: str) -> Job:
+        spec = {"engine": Engine.VLLM, "model_id": model_id, "adapter_ids": (), "served_name": "LLM"}
+        return self.deployments.desire("default", replicas=2, **spec)[1]  # type: ignore[arg-type]
+
+    def join(self, name: str) -> Node:
+        """One more node, as serve.run makes it."""
+        replica = self.replicas.claim("default", self.record.replicas, name)
+        assert replica is not None
+        keeper = Keeper(self.jobs, self.registry, self.replicas, replica)
+        keeper.__enter__()
+        settings = InferenceSettings(engine_python=Path(sys.executable), engine_grace_seconds=1)
+
+        def others() -> list[NodeReport]:
+            return [node for node in self.registry.live() if node.node_id != name]
+
+        holdings = Holdings("default", self.home, self.deployments, self.jobs, keeper, name, others)
+        s3 = connect(S3Settings())
+        node = Node("default", settings, self.home, Driver(settings), self.deployments, s3, keeper, holdings)
+        self.open.append(node)
+        return node
+
+    def leave(self, node: Node) -> None:
+        """What serve.run does at the end."""
+        self.open.remove(node)
+        node.shut_down()
+        node.keeper.__exit__()
+
+    @property
+    def record(self) -> Deployment:
+        record = self.deployments.get("default")
+        assert record is not None
+        return record
+
+    def serves(self) -> dict[str, str]:
+        """What each node answers requests for."""
+        ready = (node for node in self.registry.live() if node.state is DeploymentState.READY)
+        return {node.node_id: node.model_id for node in ready}
+
+    def until(self, condition: Callable[[], object], *nodes: Node) -> None:
+        """Let the nodes work, all without any named, until this is so."""
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, (self.registry.live(), self.jobs.all())
+            for node in nodes or self.open:
+                node.tick()
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def pair(redis: Redis, tmp_path: Path) -> Iterator[Pair]:
+    home = HomeSettings(home=tmp_path)
+    for model_id in (GOOD, OTHER, BROKEN):
+        add_model(home, model_id, lambda folder: (folder.mkdir(), (folder / "config.json").write_text("{}")))
+    pair = Pair(redis, home)
+    yield pair
+    for node in [*pair.open]:
+        pair.leave(node)
+
+
+@pytest.fixture
+def served(pair: Pair) -> tuple[Pair, Job, Node, Node]:
+    """Both serve, and `a` carries the job."""
+    job = pair.deploy(GOOD)
+    a = pair.join("a")
+    pair.until(lambda: job.id in a.keeper.held())
+    b = pair.join("b")
+    pair.until(lambda: pair.serves() == {"a": GOOD, "b": GOOD})
+    return pair, job, a, b
+
+
+def test_both_serve_and_one_carries_the_job(served: tuple[Pair, Job, Node, Node]) -> None:
+    pair, job, a, b = served
+    assert (job.id in a.keeper.held(), job.id in b.keeper.held()) == (True, False)
+    assert len({node.url for node in pair.registry.live()}) == 2
+    assert pair.replicas.claim("default", 2, "c") is None
+
+
+def test_a_new_base_is_tried_by_one_node_while_the_others_serve_and_then_all_follow(
+    served: tuple[Pair, Job, Node, Node],
+) -> None:
+    pair, old, a, b = served
+    new = pair.deploy(OTHER)
+    pair.until(lambda: new.id in a.keeper.held(), a)
+    pair.until(lambda: a.coming is not None)
+    assert b.coming is None
+    assert pair.serves() == {"a": GOOD, "b": GOOD}
+    pair.until(lambda: pair.serves().get("a") == OTHER, a)
+    assert pair.serves() == {"a": OTHER, "b": GOOD}, "nobody is without an engine meanwhile"
+    pair.until(lambda: pair.serves() == {"a": OTHER, "b": OTHER})
+    assert pair.jobs.get(new.id).status is JobStatus.RUNNING
+    assert pair.jobs.get(old.id).status is JobStatus.FINISHED
+
+
+def test_a_version_that_fails_is_given_up_without_the_others_trying_it(served: tuple[Pair, Job, Node, Node]) -> None:
+    pair, good, _, b = served
+    engine = b.serving
+    broken = pair.deploy(BROKEN)
+    pair.until(lambda: pair.jobs.get(broken.id).status.is_over)
+    assert pair.jobs.get(broken.id).status is JobStatus.FAILED
+    assert "no good" in str(pair.jobs.get(broken.id).error)
+    pair.until(lambda: pair.serves() == {"a": GOOD, "b": GOOD})
+    assert b.serving is engine
+    assert pair.jobs.get(good.id).status is JobStatus.RUNNING
+
+
+def test_when_the_node_that_carries_the_job_leaves_another_carries_it_and_a_third_takes_the_replica(
+    served: tuple[Pair, Job, Node, Node],
+) -> None:
+    pair, job, a, b = served
+    pair.leave(a)
+    pair.until(lambda: job.id in b.keeper.held())
+    carried = pair.jobs.get(job.id)
+    assert (carried.status, carried.stage, carried.progress) == (JobStatus.RUNNING, "serving", 1.0)
+    assert pair.serves() == {"b": GOOD}
+    c = pair.join("c")
+    assert c.keeper.replica.index == 0
+    pair.until(lambda: pair.serves() == {"b": GOOD, "c": GOOD})
+
+
+def test_with_fewer_replicas_the_last_node_leaves_and_no_version_is_begun(
+    served: tuple[Pair, Job, Node, Node],
+) -> None:
+    pair, job, a, b = served
+    assert pair.deployments.scale("default", 1)
+    assert b.tick() is False
+    assert a.tick() is True
+    pair.leave(b)
+    assert pair.serves() == {"a": GOOD}
+    assert [replica.index for replica in pair.replicas.held()] == [0]
+    assert pair.jobs.get(job.id).status is JobStatus.RUNNING
+    assert pair.jobs.get(job.id).attempt == 1
+
+
+def test_a_node_that_cannot_serve_what_another_serves_tries_again_and_says_so(
+    served: tuple[Pair, Job, Node, Node],
+) -> None:
+    pair, job, a, b = served
+    assert isinstance(b.driver, Driver)
+    b.driver.is_sick.append(True)
+    assert b.serving is not None
+    b.serving.health.kill("made sick")
+    pair.until(lambda: b.failures > b.settings.engine_max_restarts or setattr(b, "not_before", 0.0))
+    sick = next(node for node in pair.registry.live() if node.node_id == "b")
+    assert (sick.state, "starting again" in sick.detail, "no good" in sick.detail) == (
+        DeploymentState.LOADING,
+        True,
+        True,
+    )
+    assert pair.record.desired is not None
+    assert pair.jobs.get(job.id).status is JobStatus.RUNNING
+    b.driver.is_sick.clear()
+    pair.until(lambda: pair.serves() == {"a": GOOD, "b": GOOD} or setattr(b, "not_before", 0.0))
+
+
+def test_undeployed_the_job_is_not_killed_while_another_node_still_has_its_engine(
+    served: tuple[Pair, Job, Node, Node],
+) -> None:
+    pair, job, a, b = served
+    pair.deployments.undeploy("default")
+    assert (a.tick(), b.tick()) == (False, False)
+    pair.leave(a)
+    assert pair.jobs.get(job.id).status is JobStatus.RUNNING  # the judge ends it once b's report is gone
+    assert [node.runs for node in pair.registry.live()] == [(job.id,)]
+    pair.leave(b)
+    assert pair.registry.live() == []
+    assert pair.replicas.held() == []
