@@ -1,5 +1,6 @@
 """Adapters are whole or absent, on a real S3 server."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hearth_storage.adapters import (
     read_manifest,
     store_adapter,
 )
-from hearth_storage.bundles import describe
+from hearth_storage.bundles import describe, fault_in
 from hearth_storage.objects import ARTIFACTS
 from minio import Minio
 
@@ -57,6 +58,16 @@ def test_an_adapter_without_its_manifest_does_not_exist(s3: Minio, folder: Path,
     assert list_manifests(s3) == []
     with pytest.raises(AdapterMissing):
         fetch_adapter(s3, "my-adapter", tmp_path / "copies")
+
+
+def test_two_nodes_that_share_a_folder_fetch_an_adapter_at_once_and_both_have_it_whole(
+    s3: Minio, folder: Path, tmp_path: Path
+) -> None:
+    store_adapter(s3, folder, manifest(folder))
+    with ThreadPoolExecutor(8) as nodes:
+        copies = list(nodes.map(lambda _: fetch_adapter(s3, "my-adapter", tmp_path / "copies"), range(16)))
+    assert set(copies) == {tmp_path / "copies" / "my-adapter"}
+    assert not fault_in(copies[0], manifest(folder).files)
 
 
 def test_a_changed_object_is_refused_by_name_and_leaves_no_copy(s3: Minio, folder: Path, tmp_path: Path) -> None:

@@ -278,6 +278,28 @@ def test_before_the_first_byte_another_engine_is_asked_then_none(place: Place, e
             first.take()
 
 
+def test_an_engine_that_dies_between_an_answers_head_and_its_first_event_costs_no_request(
+    place: Place, engine: Wire, dial: Dial
+) -> None:
+    with wire() as other:
+        place.report(other, "LLM")  # type: ignore[arg-type]
+        by_url = {each.url: each for each in (engine, other)}
+        first, second = (by_url[url] for url in place.gateway.router.table.ready["LLM"].urls)
+        client = dial()
+        client.ask(STREAM)
+        exchange = first.take()
+        exchange.read_body()
+        exchange.begin_events()
+        place.eventually(lambda: any(each._status == 200 for each in place.gateway.tokens._active))
+        exchange.die()
+        again = second.take()
+        assert json.loads(again.read_body())["messages"] == []
+        again.begin_events()
+        again.chunk(event(1))
+        assert client.status()[0] == 200
+        assert place.gateway.router.choices(place.gateway.router.table.ready["LLM"])[0] == second.url
+
+
 def test_a_kept_connection_that_the_engine_had_closed_costs_no_request(engine: Wire, dial: Dial) -> None:
     client = dial()
     client.ask()
