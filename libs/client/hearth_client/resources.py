@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from hearth_contracts.access import ApiKey, AuditEntry, KeyChange, KeyRequest, NewKey, UsageRow
 from hearth_contracts.datasets import TokenCount
-from hearth_contracts.deploy import DeployRequest, NamedDeployment
+from hearth_contracts.deploy import DeploymentChange, DeployRequest, NamedDeployment
 from hearth_contracts.engine import EngineSettings
 from hearth_contracts.finetune import FinetunePlan, FinetuneRequest, FinetuneStatus
 from hearth_contracts.fit import FitReport
@@ -232,9 +232,13 @@ class DeployCalls(Generic[D]):
         adapters: Iterable[str] = (),
         engine: EngineSettings | Mapping[str, Any] | None = None,
         name: DeploymentName = "default",
+        replicas: int | None = None,
     ) -> Request[D]:
-        """Serve a model with these adapters, in place of what is served under the name; `.wait()` until it answers."""
-        asked = _deploy_request(model_id, adapters, engine)
+        """Serve a model with these adapters, in place of what is served under the name; `.wait()` until it answers.
+
+        `replicas`: on so many inference nodes; None: on as many as before, at first one.
+        """
+        asked = _deploy_request(model_id, adapters, engine).model_copy(update={"replicas": replicas})
         begun = begin("PUT", f"/deployments/{name}/", Job, asked)
         return begun.map(lambda job: self._deployment(name, job))
 
@@ -264,6 +268,13 @@ class DeployCalls(Generic[D]):
     def current(self, name: DeploymentName = "default") -> Request[D]:
         """What is deployed, to be waited for. Raises NotFound when nothing is."""
         return asks.deployment(name).map(lambda found: self._deployment(name, served(found).job))
+
+    @operation
+    def scale(self, replicas: int, name: DeploymentName = "default") -> Request[NamedDeployment]:
+        """Serve what is deployed on so many inference nodes. Raises NotFound when nothing is."""
+        wanted = DeploymentChange(replicas=replicas)
+        path = f"/deployments/{name}/"
+        return Request("PATCH", path, reading(NamedDeployment), json=dumped(wanted), repeatable=True)
 
     @operation
     def undeploy(self, name: DeploymentName = "default") -> Request[Job]:

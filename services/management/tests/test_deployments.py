@@ -106,6 +106,62 @@ def test_a_model_is_deployed_under_the_name_of_its_task_alone(
     undisturbed(services)
 
 
+# -- replicas
+
+
+def node(services: Services, replica: int, state: DeploymentState, detail: str = "") -> None:
+    record = services.deployments.get("default")
+    assert record is not None
+    assert record.desired is not None
+    services.nodes.report(
+        NodeReport(
+            node_id=f"host-{replica}:7:1@x", deployment="default", engine=Engine.VLLM, state=state, url="http://x",
+            model_id=BASE, generation=record.desired.generation, replica=replica, detail=detail,
+        )
+    )  # fmt: skip
+
+
+def test_the_status_says_how_many_replicas_there_are_to_be_how_many_answer_and_where_each_is(
+    client: TestClient, services: Services, put_model: PutModel
+) -> None:
+    put_model(BASE)
+    answered(ask(client, replicas=3))
+    node(services, 1, DeploymentState.LOADING, "starting again in 2 s")
+    node(services, 0, DeploymentState.READY)
+    status = answered(client.get("/v1/deploy/status"))
+    assert status["state"] == "READY"
+    assert status["detail"] == "1 of 3 replicas answer; without an inference node: 1"
+    nodes = status["replicas"].pop("nodes")
+    assert status["replicas"] == {"desired": 3, "ready": 1}
+    assert [(each["index"], each["host"], each["state"], each["detail"]) for each in nodes] == [
+        (0, "host-0", "READY", ""),
+        (1, "host-1", "LOADING", "starting again in 2 s"),
+    ]
+    node(services, 1, DeploymentState.READY)
+    node(services, 2, DeploymentState.READY)
+    status = answered(client.get("/v1/deploy/status"))
+    assert (status["replicas"]["ready"], status["detail"]) == (3, "")
+
+
+def test_replicas_change_by_hand_without_a_new_version_and_stay_with_the_next_deploy(
+    client: TestClient, services: Services, put_model: PutModel
+) -> None:
+    def change(**wanted: Any) -> httpx.Response:
+        return client.patch("/v1/deployments/default/", json=wanted)
+
+    refused(change(replicas=2), 404, "nothing is deployed")
+    put_model(BASE)
+    job = answered(ask(client))
+    found = answered(change(replicas=2))
+    assert found["status"]["replicas"]["desired"] == 2
+    assert found["status"]["job"]["id"] == job["id"]
+    assert len(services.jobs.all()) == 1
+    answered(ask(client))
+    assert answered(client.get("/v1/deployments/default"))["status"]["replicas"]["desired"] == 2
+    for wrong in ({"replicas": 0}, {"replicas": "many"}, {}, {"replicas": 1, "model_id": BASE}):
+        refused(change(**wrong), 422)
+
+
 # -- engine settings
 
 

@@ -33,6 +33,9 @@ def create(
     adapter: Adapters = None,
     given: Setting = None,
     name: Name = Slot.DEFAULT,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="inference nodes that serve it; as before without it")
+    ] = None,
     watch: Watch = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -44,7 +47,7 @@ def create(
             report = client.deploy.estimate(model_id, adapters, engine, slot)
             show(report, as_json, lambda: fit_table(report))
         else:
-            finish_deployment(client.deploy(model_id, adapters, engine, slot), watch, as_json)
+            finish_deployment(client.deploy(model_id, adapters, engine, slot, replicas), watch, as_json)
 
 
 @app.command()
@@ -68,6 +71,18 @@ def undeploy(name: Which = Slot.DEFAULT, as_json: Json = False) -> None:
 
 
 @app.command()
+def scale(
+    replicas: Annotated[int, typer.Argument(min=1, help="inference nodes that are to serve it")],
+    name: Which = Slot.DEFAULT,
+    as_json: Json = False,
+) -> None:
+    """Serve what is deployed on more or fewer nodes."""
+    with hearth() as client:
+        found = client.deploy.scale(replicas, _slot(name))
+    show(found, as_json, lambda: deployment_table([found]))
+
+
+@app.command()
 def swap(
     adapter: Adapters = None,
     add: Annotated[list[str] | None, typer.Option(help="one more adapter; repeatable")] = None,
@@ -86,7 +101,7 @@ def swap(
 def deployment_table(found: list[NamedDeployment]) -> Table | str:
     """Deployments, a row each."""
     rows = [(each.name, each.served_name, *_cells(each.status)) for each in found]
-    return table(("name", "asked as", "state", "model", "adapters", "detail"), rows)
+    return table(("name", "asked as", "state", "ready", "model", "adapters", "detail"), rows)
 
 
 def _slot(name: Slot) -> DeploymentName:
@@ -95,5 +110,7 @@ def _slot(name: Slot) -> DeploymentName:
 
 def _cells(status: DeployStatus | None) -> tuple[object, ...]:
     if status is None:
-        return ("", "nothing", "", "")
-    return status.state, status.model_id, ", ".join(status.adapter_ids), status.detail or status.job.stage
+        return ("", "", "nothing", "", "")
+    ready = f"{status.replicas.ready}/{status.replicas.desired}"
+    detail = status.detail or status.job.stage
+    return status.state, ready, status.model_id, ", ".join(status.adapter_ids), detail

@@ -1,0 +1,164 @@
+"""Two inference nodes serve one deployment, and one of them is killed under load: real vLLM, gateway and management."""
+
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+from hearth_contracts.deploy import Engine
+from hearth_gateway.app import Gateway
+from hearth_gateway.config import GatewaySettings
+from hearth_gateway.server import server_options
+from hearth_jobs import owners
+from hearth_jobs.config import RedisSettings
+from hearth_management.app import management_app
+from hearth_management.config import ManagementSettings
+from hearth_management.reconciler import Reconciler
+from hearth_management.services import Services, build_services
+from hearth_storage.config import HomeSettings, S3Settings
+from hearth_storage.objects import ARTIFACTS, ensure_bucket
+from hearth_storage.objects import connect as connect_s3
+from pydantic import SecretStr
+
+from services.inference.tests.conftest import SUPPORT, Place, add_model, script, wait_for
+from tests.support.servers import free_port, running, valkey
+
+BASE = "tiny/llama"
+pytestmark = pytest.mark.timeout(400)
+
+
+@dataclass
+class Outcome:
+    """One request: what its client saw."""
+
+    status: int = 0
+    bytes: int = 0
+    whole: bool = False
+    words: str = ""
+
+
+class Load:
+    """Clients that ask for completions one after another, every second one as a stream."""
+
+    def __init__(self, url: str, clients: int) -> None:
+        self.url = url
+        self.outcomes: list[Outcome] = []
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._client, args=[number % 2 == 1]) for number in range(clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _client(self, stream: bool) -> None:
+        with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as http:
+            while not self._over.is_set():
+                outcome = Outcome()
+                self._ask(http, stream, outcome)
+                self.outcomes.append(outcome)
+
+    @staticmethod
+    def _ask(http: httpx.Client, stream: bool, outcome: Outcome) -> None:
+        body = {"model": "Compressa-LLM", "prompt": "Hello", "max_tokens": 60, "ignore_eos": True, "stream": stream}
+        said = b""
+        try:
+            with http.stream("POST", "/v1/completions", json=body) as reply:
+                outcome.status = reply.status_code
+                for piece in reply.iter_raw():
+                    said += piece
+            outcome.whole = said.endswith(b"data: [DONE]\n\n") if stream else reply.status_code == 200
+        except httpx.HTTPError as error:
+            outcome.words = repr(error)
+        outcome.bytes = len(said)
+        outcome.words = outcome.words or said[-200:].decode()
+
+
+@dataclass
+class Stage:
+    """Management and the gateway, with room for nodes."""
+
+    services: Services
+    client: TestClient
+    url: str
+    nodes: list[Place]
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.client.get("/v1/deploy/status").json()
+        return found
+
+    def ready(self, count: int, seconds: float = 240) -> dict[str, Any]:
+        """The status once so many replicas answer."""
+        return wait_for(lambda: (now := self.status())["replicas"]["ready"] == count and now, seconds, "not ready")
+
+
+@pytest.fixture
+def stage(tmp_path: Path, s3_settings: S3Settings) -> Iterator[Stage]:
+    ensure_bucket(connect_s3(s3_settings), ARTIFACTS)
+    port = free_port()
+    with ExitStack() as stack:
+        redis = stack.enter_context(valkey(tmp_path / "valkey"))
+        nodes = [Place(redis, s3_settings, HomeSettings(home=tmp_path / name)) for name in ("one", "two")]
+        add_model(nodes[0].home, BASE, lambda folder: script("training", str(SUPPORT / "tiny_llama.py"), str(folder)))
+        shutil.copytree(nodes[0].home.models, nodes[1].home.models)
+        redis_url = f"redis://127.0.0.1:{redis.connection_pool.connection_kwargs['port']}/0"
+        settings = ManagementSettings(embedding_model="", fit_check=False)
+        services = build_services(settings, nodes[0].home, RedisSettings(redis_url=SecretStr(redis_url)), s3_settings)
+        gateway = Gateway(GatewaySettings(), redis)
+        stack.enter_context(running(uvicorn.Config(gateway, **(server_options(gateway.settings) | {"port": port}))))
+        reconciler = Reconciler(services, patience=0)
+        reconciler.start()
+        stack.callback(reconciler.stop)
+        yield Stage(services, TestClient(management_app(services)), f"http://127.0.0.1:{port}", nodes)
+
+
+@contextmanager
+def node(place: Place) -> Iterator["psutil.Process"]:
+    """An inference node with a home of its own."""
+    with place.worker(Engine.VLLM) as worker:
+        yield psutil.Process(worker.pid)
+
+
+def test_no_request_that_had_no_byte_answered_fails_when_the_node_that_carries_the_job_is_killed(stage: Stage) -> None:
+    engine = {"dtype": "float32", "max_model_len": 256, "max_num_seqs": 8}
+    with node(stage.nodes[0]) as one, node(stage.nodes[1]) as two:
+        asked = {"model_id": BASE, "engine": engine, "replicas": 2}
+        began = time.monotonic()
+        job = stage.client.put("/v1/deployments/default", json=asked).json()
+        both = stage.ready(2)
+        print("ready after", time.monotonic() - began)
+        assert both["state"] == "READY"
+        assert [each["index"] for each in both["replicas"]["nodes"]] == [0, 1]
+        owner = owners.parse(next(held.owner for held in stage.services.jobs.running() if held.job.id == job["id"]))
+        assert owner is not None
+        carrier = next(each for each in (one, two) if owner.pid in {child.pid for child in each.children()})
+        with Load(stage.url, 8) as load:
+            wait_for(lambda: len(load.outcomes) > 30, 60)
+            before = len(load.outcomes)
+            carrier.kill()
+            wait_for(lambda: stage.status()["replicas"]["ready"] == 1, 20)
+            down = stage.status()
+            wait_for(lambda: len(load.outcomes) > before + 60, 60)
+        print(before, len(load.outcomes), Counter((each.status, each.bytes > 0, each.whole) for each in load.outcomes))
+        for each in load.outcomes:
+            if not each.whole:
+                print(each)
+        print(down)
+        now = stage.status()
+        print(now)
+        assert 0
