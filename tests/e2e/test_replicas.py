@@ -2,8 +2,6 @@
 
 import shutil
 import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 from hearth_contracts.deploy import Engine
+from hearth_contracts.jobs import JobStatus
 from hearth_gateway.app import Gateway
 from hearth_gateway.config import GatewaySettings
 from hearth_gateway.server import server_options
@@ -41,9 +40,8 @@ pytestmark = pytest.mark.timeout(400)
 class Outcome:
     """One request: what its client saw."""
 
-    status: int = 0
-    bytes: int = 0
     whole: bool = False
+    events: int = 0  # of a stream, those with tokens
     words: str = ""
 
 
@@ -79,14 +77,13 @@ class Load:
         said = b""
         try:
             with http.stream("POST", "/v1/completions", json=body) as reply:
-                outcome.status = reply.status_code
                 for piece in reply.iter_raw():
                     said += piece
-            outcome.whole = said.endswith(b"data: [DONE]\n\n") if stream else reply.status_code == 200
+            outcome.whole = reply.status_code == 200 and (not stream or said.endswith(b"data: [DONE]\n\n"))
         except httpx.HTTPError as error:
             outcome.words = repr(error)
-        outcome.bytes = len(said)
-        outcome.words = outcome.words or said[-200:].decode()
+        outcome.events = said.count(b'"choices":[{')
+        outcome.words += said[-200:].decode()
 
 
 @dataclass
@@ -104,7 +101,7 @@ class Stage:
 
     def ready(self, count: int, seconds: float = 240) -> dict[str, Any]:
         """The status once so many replicas answer."""
-        return wait_for(lambda: (now := self.status())["replicas"]["ready"] == count and now, seconds, "not ready")
+        return wait_for(lambda: (now := self.status())["replicas"]["ready"] == count and now, seconds)
 
 
 @pytest.fixture
@@ -138,27 +135,24 @@ def test_no_request_that_had_no_byte_answered_fails_when_the_node_that_carries_t
     engine = {"dtype": "float32", "max_model_len": 256, "max_num_seqs": 8}
     with node(stage.nodes[0]) as one, node(stage.nodes[1]) as two:
         asked = {"model_id": BASE, "engine": engine, "replicas": 2}
-        began = time.monotonic()
         job = stage.client.put("/v1/deployments/default", json=asked).json()
-        both = stage.ready(2)
-        print("ready after", time.monotonic() - began)
-        assert both["state"] == "READY"
-        assert [each["index"] for each in both["replicas"]["nodes"]] == [0, 1]
+        assert [each["index"] for each in stage.ready(2)["replicas"]["nodes"]] == [0, 1]
         owner = owners.parse(next(held.owner for held in stage.services.jobs.running() if held.job.id == job["id"]))
         assert owner is not None
         carrier = next(each for each in (one, two) if owner.pid in {child.pid for child in each.children()})
         with Load(stage.url, 8) as load:
-            wait_for(lambda: len(load.outcomes) > 30, 60)
-            before = len(load.outcomes)
+            wait_for(lambda: len(load.outcomes) >= 24, 60)
             carrier.kill()
-            wait_for(lambda: stage.status()["replicas"]["ready"] == 1, 20)
-            down = stage.status()
-            wait_for(lambda: len(load.outcomes) > before + 60, 60)
-        print(before, len(load.outcomes), Counter((each.status, each.bytes > 0, each.whole) for each in load.outcomes))
-        for each in load.outcomes:
-            if not each.whole:
-                print(each)
-        print(down)
-        now = stage.status()
-        print(now)
-        assert 0
+            stage.ready(1, 20)
+            after = len(load.outcomes)
+            wait_for(lambda: len(load.outcomes) >= after + 24, 60)
+        lost = [each for each in load.outcomes if not each.whole]
+        # What was on its way is cut, or told so in its stream. Nobody else notices.
+        assert [each for each in lost if not each.events] == []
+        assert len(lost) <= 8
+        now = wait_for(lambda: (found := stage.status())["job"]["attempt"] == 2 and found, 20)
+        assert (now["state"], now["job"]["status"], now["job"]["id"]) == ("READY", "RUNNING", job["id"])
+        assert now["detail"] == "1 of 2 replicas answer; without an inference node: 1"
+        stage.client.delete("/v1/deployments/default")
+        wait_for(lambda: stage.services.jobs.get(job["id"]).status is JobStatus.KILLED, 60)
+        assert [process for place in stage.nodes for process in place.processes()] == []

@@ -290,6 +290,12 @@ class Exchange:
 
     def on_end(self) -> None:
         """The answer is whole."""
+        if self._error is not None and self._status >= 500 and self._may_ask_another():
+            # One that is being stopped or killed says so: another engine may be well.
+            log.warning("engine at %s failed with %d; another is asked", self._url, self._status)
+            measures.UPSTREAM_ERRORS.labels("failed").inc()
+            self._ask_another()
+            return
         if self._events is not None and (rest := self._events.rest()):
             self._pass_on(rest)
         if self._error:
@@ -311,16 +317,25 @@ class Exchange:
         assert engine is not None and url is not None
         log.warning("engine at %s broke off request %s: %s", url, self._head.request_id.decode(), reason)
         measures.UPSTREAM_ERRORS.labels("broke_off").inc()
+        if engine.is_reused and not self._urls:
+            self._urls = [url]  # the kept connection may just have been closed
+        if self._may_ask_another():
+            self._ask_another()
+        else:
+            self._leave_engine()
+            self._break_off(502, "broke off")
+
+    def _may_ask_another(self) -> bool:
+        """Whether the request may be sent once more: the client has no byte yet."""
+        return self._request is not None and self._tries + 1 < MOST_TRIES_AFTER_SENDING and bool(self._urls)
+
+    def _ask_another(self) -> None:
+        if self._url not in self._urls and self._url is not None:
+            self._plane.router.shun(self._url)
         self._leave_engine()
         self._tries += 1
-        if not engine.is_reused:
-            self._plane.router.shun(url)
-        if self._request is not None and self._tries < MOST_TRIES_AFTER_SENDING and (engine.is_reused or self._urls):
-            # The client has no byte yet: a kept connection may just have been closed, and another engine may be well.
-            self._events = self._usage = self._error = None
-            self._ask(self._urls.pop(0) if self._urls else url, fresh=True)
-        else:
-            self._break_off(502, "broke off")
+        self._events = self._usage = self._error = None
+        self._ask(self._urls.pop(0), fresh=True)
 
     def _break_off(self, status: int, what: str) -> None:
         if not self._started:

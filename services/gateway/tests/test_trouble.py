@@ -300,6 +300,23 @@ def test_an_engine_that_dies_between_an_answers_head_and_its_first_event_costs_n
         assert place.gateway.router.choices(place.gateway.router.table.ready["LLM"])[0] == second.url
 
 
+def test_an_engine_that_is_being_killed_and_says_500_costs_no_request(place: Place, engine: Wire, dial: Dial) -> None:
+    with wire() as other:
+        place.report(other, "LLM")  # type: ignore[arg-type]
+        by_url = {each.url: each for each in (engine, other)}
+        first, second = (by_url[url] for url in place.gateway.router.table.ready["LLM"].urls)
+        client = dial()
+        client.ask()
+        failed = b'{"error": {"message": "cannot schedule new futures after shutdown", "code": 500}}'
+        exchange = first.take()
+        exchange.read_body()
+        exchange.reply(failed, status=500)
+        again = second.take()
+        again.read_body()
+        again.reply(b"well")
+        assert client.answer() == (200, b"well")
+
+
 def test_a_kept_connection_that_the_engine_had_closed_costs_no_request(engine: Wire, dial: Dial) -> None:
     client = dial()
     client.ask()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine, NodeReport
 from hearth_contracts.jobs import Job, JobStatus
+from hearth_inference import process
 from hearth_inference.config import InferenceSettings
 from hearth_inference.holdings import Holdings
 from hearth_inference.keeper import Keeper
@@ -102,7 +103,8 @@ class Pair:
 
 
 @pytest.fixture
-def pair(redis: Redis, tmp_path: Path) -> Iterator[Pair]:
+def pair(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    monkeypatch.setattr(process, "_ROUTES_SECONDS", 0.1)  # there is no gateway
     home = HomeSettings(home=tmp_path)
     for model_id in (GOOD, OTHER, BROKEN):
         add_model(home, model_id, lambda folder: (folder.mkdir(), (folder / "config.json").write_text("{}")))
