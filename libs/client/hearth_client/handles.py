@@ -200,7 +200,7 @@ class DeploymentCalls:
                     self.job = status.job
                     if status.job.status.is_over or status.state is DeploymentState.FAILED:
                         raise JobFailed(status.job)
-                    if status.state is DeploymentState.READY:
+                    if status.state in (DeploymentState.READY, DeploymentState.IDLE):
                         return status
                 yield pause
         raise AssertionError("the pauses have no end")

@@ -38,6 +38,10 @@ ReplicaCount = Annotated[int, Field(ge=1, le=1000)]
 """How many engines serve one deployment, each on a node of its own."""
 
 
+IdleSeconds = Annotated[int, Field(ge=0, le=7 * 86400)]
+"""After so many seconds without a request no engine runs, until the next request; 0: one always does."""
+
+
 class DeployRequest(Frozen):
     """Serve this base model with these adapters."""
 
@@ -49,12 +53,18 @@ class DeployRequest(Frozen):
         exclude_if=lambda given: given is None,
         description="engines that are to serve it; without it as many as before, at first one",
     )
+    idle_after: IdleSeconds | None = Field(
+        default=None,
+        exclude_if=lambda given: given is None,
+        description="seconds without a request after which no engine runs until the next; 0: never; else as before",
+    )
 
 
 class DeploymentChange(Frozen):
-    """What of a deployment changes while it serves, with no new version of it."""
+    """What of a deployment changes while it serves, with no new version of it; what is not given stays."""
 
-    replicas: ReplicaCount
+    replicas: ReplicaCount | None = None
+    idle_after: IdleSeconds | None = None
 
 
 class Deployed(Frozen):
@@ -69,6 +79,7 @@ class DeploymentState(StrEnum):
 
     LOADING = "LOADING"  # an engine starts, or its adapters change
     READY = "READY"  # a request sent now would be answered
+    IDLE = "IDLE"  # no request came for long, so no engine runs: the next request is held until one does
     DRAINING = "DRAINING"  # undeployed; the engine is being stopped
     FAILED = "FAILED"  # given up; the job's error says why
 
@@ -101,6 +112,7 @@ class DeployStatus(Deployed):
         default=None, description="what answers requests right now; null when nothing does"
     )
     replicas: ReplicaStatus
+    idle_after: int = Field(default=0, description="seconds without a request after which no engine runs; 0: never")
 
 
 class NamedDeployment(Frozen):

@@ -32,6 +32,8 @@ class Deployment:
     latest: DeploymentSpec | None  # the last version asked for, whatever became of it
     failure: str  # why the last version asked for was given up, or ''
     replicas: int  # how many engines are to serve, whatever version
+    idle_after: int  # seconds without a request after which none is to run; 0: never
+    is_asleep: bool  # that is so, and none has come since
 
 
 class Superseded(Exception):
@@ -75,15 +77,17 @@ class DeploymentStore:
         task: Task | None = None,
         settings: EngineSettings | None = None,
         replicas: int | None = None,
+        idle_after: int | None = None,
         instead_of: DeploymentSpec | None = None,
         record: Recorder = no_record,
     ) -> tuple[DeploymentSpec, Job]:
         """Ask for a new version: its spec, its job and its queue item are recorded together.
 
-        What the version before it was waiting for, if it never began to serve, is interrupted. Without `replicas`
-        there are as many as before. With `instead_of` only that version is replaced. Raises Superseded when it is no
-        longer the one desired.
+        What the version before it was waiting for, if it never began to serve, is interrupted. `replicas` and
+        `idle_after` stay as they are where they are not given. With `instead_of` only that version is replaced. Raises
+        Superseded when it is no longer the one desired.
         """
+        self.asked(name)
         replaced: list[DeploymentSpec] = []
         made: list[tuple[DeploymentSpec, Job]] = []
 
@@ -106,8 +110,8 @@ class DeploymentStore:
             )
             body = spec.model_dump_json()
             pipe.hset(keys.deployment(name), mapping={"desired": body, "latest": body, "failure": ""})
-            if replicas is not None:
-                pipe.hset(keys.deployment(name), "replicas", replicas)
+            pipe.hdel(keys.deployment(name), "asleep")
+            _put_settings(pipe, name, replicas, idle_after)
             pipe.sadd(keys.DEPLOYMENTS, name)
             enqueue(self.redis, lane_for(engine), name, pipe=pipe)
             pipe.publish(keys.WAKE, name)
@@ -124,8 +128,9 @@ class DeploymentStore:
         """Interrupt a DEPLOY job: KILLED at once only if no node runs anything of it. Raises JobMissing."""
         return self.jobs.interrupt(job_id, runs=any(job_id in node.runs for node in NodeRegistry(self.redis).live()))
 
-    def scale(self, name: str, replicas: int) -> bool:
-        """Have so many engines serve from now on. False when nothing is desired under this name."""
+    def scale(self, name: str, replicas: int | None = None, idle_after: int | None = None) -> bool:
+        """Have so many engines serve from now on, always or not. False when nothing is desired under this name."""
+        self.asked(name)  # what may sleep from now on is not asleep at once
         done: list[bool] = []
 
         def change(pipe: Pipeline) -> None:
@@ -133,11 +138,57 @@ class DeploymentStore:
             done[:] = [record is not None and record.desired is not None]
             pipe.multi()
             if done[0]:
-                pipe.hset(keys.deployment(name), "replicas", replicas)
+                _put_settings(pipe, name, replicas, idle_after)
+                pipe.publish(keys.WAKE, name)
+
+        self.redis.transaction(change, keys.deployment(name))
+        if idle_after == 0:
+            self.wake(name)
+        return done[0]
+
+    # -- rest ------------------------------------------------------------------------------------------------
+
+    def asked(self, *names: str) -> None:
+        """Note that somebody has just asked for these."""
+        moment = self._clock()
+        self.redis.hset(keys.ASKED, mapping=dict.fromkeys(names, moment))
+
+    def unasked_for(self, name: str) -> float:
+        """Seconds since somebody last asked, or it began to serve; 0 when neither is known."""
+        last = self.redis.hget(keys.ASKED, name)
+        return self._clock() - float(last) if last is not None else 0.0
+
+    def _clock(self) -> float:
+        """Redis's: gateways and management may be on other machines, with clocks of their own."""
+        seconds, micros = self.redis.time()
+        return float(seconds + micros / 1e6)
+
+    def sleep(self, spec: DeploymentSpec) -> bool:
+        """Let no engine run until somebody asks. False when another version is desired by now."""
+
+        def put(pipe: Pipeline) -> None:
+            pipe.hset(keys.deployment(spec.name), "asleep", 1)
+
+        return self._if_desired(spec, put)
+
+    def wake(self, name: str) -> bool:
+        """Somebody asks: engines are to run again. False when they were not asleep."""
+        done: list[bool] = []
+
+        def change(pipe: Pipeline) -> None:
+            record = _read(name, pipe.hgetall(keys.deployment(name)))
+            wanted = record.desired if record is not None and record.is_asleep else None
+            done[:] = [wanted is not None]
+            pipe.multi()
+            if wanted is not None:
+                pipe.hdel(keys.deployment(name), "asleep")
+                enqueue(self.redis, lane_for(wanted.engine), name, pipe=pipe)
                 pipe.publish(keys.WAKE, name)
 
         self.redis.transaction(change, keys.deployment(name))
         return done[0]
+
+    # -- the end ---------------------------------------------------------------------------------------------
 
     def undeploy(self, name: str) -> DeploymentSpec | None:
         """Ask for nothing to be served. Returns what was desired until now."""
@@ -146,7 +197,7 @@ class DeploymentStore:
         def change(pipe: Pipeline) -> None:
             record = _read(name, pipe.hgetall(keys.deployment(name)))
             pipe.multi()
-            pipe.hdel(keys.deployment(name), "desired", "serving")
+            pipe.hdel(keys.deployment(name), "desired", "serving", "asleep")
             pipe.publish(keys.WAKE, name)
             found[:] = [record]
 
@@ -206,5 +257,19 @@ def _read(name: str, reply: Any) -> Deployment | None:
     def spec(field: str) -> DeploymentSpec | None:
         return DeploymentSpec.model_validate_json(record[field]) if record.get(field) else None
 
-    replicas = int(record.get("replicas", "1"))
-    return Deployment(name, spec("desired"), spec("serving"), spec("latest"), record.get("failure", ""), replicas)
+    return Deployment(
+        name,
+        spec("desired"),
+        spec("serving"),
+        spec("latest"),
+        record.get("failure", ""),
+        replicas=int(record.get("replicas", "1")),
+        idle_after=int(record.get("idle_after", "0")),
+        is_asleep="asleep" in record,
+    )
+
+
+def _put_settings(pipe: Pipeline, name: str, replicas: int | None, idle_after: int | None) -> None:
+    for field, value in (("replicas", replicas), ("idle_after", idle_after)):
+        if value is not None:
+            pipe.hset(keys.deployment(name), field, value)

@@ -4,7 +4,7 @@ import pytest
 from hearth_contracts.deploy import DeploymentSpec, Engine
 from hearth_contracts.jobs import Job, JobStatus
 from hearth_jobs.deployments import DeploymentStore, Superseded, deploy_job_name
-from hearth_jobs.queues import INFERENCE_LLM, waiting
+from hearth_jobs.queues import INFERENCE_LLM, counted, waiting
 from hearth_jobs.store import JobStore
 from redis import Redis
 
@@ -107,6 +107,29 @@ def test_replicas_are_kept_from_version_to_version_and_change_without_a_new_one(
     record = store.get("default")
     assert record is not None
     assert (record.replicas, record.desired) == (2, spec)
+
+
+def test_what_sleeps_is_queued_when_it_wakes_and_stays_desired(store: DeploymentStore) -> None:
+    spec, job = desire(store)
+    assert not store.wake("default")
+    assert store.sleep(spec)
+    record = store.get("default")
+    assert record is not None
+    assert (record.is_asleep, record.desired) == (True, spec)
+    assert store.wake("default")
+    assert not store.wake("default")
+    assert counted(store.redis, INFERENCE_LLM)["default"] == 2
+    assert store.jobs.get(job.id).status is JobStatus.CREATED
+
+
+def test_a_new_version_and_the_wish_that_an_engine_always_runs_wake_what_sleeps(store: DeploymentStore) -> None:
+    for wake in (lambda: desire(store), lambda: store.scale("default", idle_after=0)):
+        spec, _ = desire(store)
+        store.sleep(spec)
+        wake()
+        record = store.get("default")
+        assert record is not None
+        assert not record.is_asleep
 
 
 def test_undeploying_nothing_says_so(store: DeploymentStore) -> None:

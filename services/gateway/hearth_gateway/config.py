@@ -55,6 +55,10 @@ class GatewaySettings(BaseSettings):
     max_requests: int = Field(default=8192, description="completions and embeddings at work at once, in one process")
     connect_timeout: float = Field(default=2.0, description="seconds to wait for an engine to take a connection")
     first_byte_timeout: float = Field(default=600.0, description="seconds an engine may take to begin an answer")
+    wake_seconds: float = Field(
+        default=300.0, description="seconds that a request waits for the engine of a deployment that sleeps when idle"
+    )
+    wake_requests: int = Field(default=256, description="requests that wait so at once, in one process")
     idle_timeout: float = Field(default=120.0, description="seconds between two bytes of an answer, engine or client")
     head_timeout: float = Field(default=10.0, description="seconds a client may take to send a request's head")
     body_timeout: float = Field(default=60.0, description="seconds it may take to send a completion's body")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hearth_gateway import measures, traced
 from hearth_gateway.door import Caller, Slot
 from hearth_gateway.heads import Head
-from hearth_gateway.replies import Refused, error_body, openai_error, too_large
+from hearth_gateway.replies import Refused, Waking, error_body, openai_error, too_large
 from hearth_gateway.upstream import Connection, Headers, Pool, Refusal
 from hearth_gateway.usage import Asked, ReplyUsage, StreamUsage, Usage, ask_for_usage, read_asked, tokens
 
@@ -39,6 +39,7 @@ class Exchange:
         "_asked", "_began", "_body", "_caller", "_chunked", "_client", "_connecting", "_engine", "_error", "_events",
         "_first_at", "_head", "_is_read", "_is_turn", "_kept", "_last_at", "_model", "_over", "_paused", "_plane",
         "_refused", "_request", "_size", "_slot", "_span", "_started", "_status", "_tries", "_url", "_urls", "_usage",
+        "_waits_until",
     )  # fmt: skip
 
     def __init__(self, plane: "TokenPlane", client: "TokenProtocol", head: Head) -> None:
@@ -72,6 +73,7 @@ class Exchange:
         self._span = traced.begin(head, client.scheme or "http")
         self._first_at = 0.0
         self._last_at = math.inf  # when the engine was last asked or heard
+        self._waits_until: float | None = None  # for an engine that is being started
         self._refused: Refused | None = None
         try:
             plane.enter(self)
@@ -158,9 +160,15 @@ class Exchange:
         self._body = []
         try:
             asked = read_asked(body)
-            self._urls = plane.find(head.route, asked)
             streams = asked.stream is True
+            waking = None
+            try:
+                self._urls = plane.find(head.route, asked)
+            except Waking as found:
+                waking = found
             self._slot = caller.begin(asked.model, stream=streams)
+            if waking is not None:
+                self._waits_until = plane.let_wait(waking)
         except Refused as refused:
             self._refuse(refused)
             return
@@ -173,7 +181,29 @@ class Exchange:
             % (head.request_id, traced.headers(self._span), len(body)),
             body,
         )
+        if self._waits_until is None:
+            self._try_next()
+
+    def _look_again(self, now: float) -> None:
+        """Go on when there is an engine by now; refuse when there will be none, or not in time."""
+        assert self._asked is not None and self._waits_until is not None
+        try:
+            self._urls = self._plane.find(self._head.route, self._asked)
+        except Waking as waking:
+            self._plane.router.asked.add(waking.deployment)
+            if now > self._waits_until:
+                self._refuse(waking)
+            return
+        except Refused as refused:
+            self._refuse(refused)
+            return
+        self._end_waiting()
         self._try_next()
+
+    def _end_waiting(self) -> None:
+        if self._waits_until is not None:
+            self._waits_until = None
+            self._plane.waits_no_more()
 
     def _try_next(self) -> None:
         if not self._urls:
@@ -353,6 +383,9 @@ class Exchange:
 
     def check(self, now: float) -> None:
         """Called twice a second: end it if nothing has moved for too long."""
+        if self._waits_until is not None and not self._over:
+            self._look_again(now)
+            return
         if self._engine is None or self._over:
             return
         settings = self._plane.settings
@@ -387,6 +420,7 @@ class Exchange:
     def _finish(self, status: int) -> None:
         assert not self._over
         self._over = True
+        self._end_waiting()
         self._body = []
         self._request = None
         self._plane.leave(self, self._size)

@@ -32,6 +32,14 @@ class Refused(Exception):
         self.headers = [(b"retry-after", str(RETRY_SECONDS).encode())] if retry else list(headers or [])
 
 
+class Waking(Refused):
+    """The model's engine is on its way, and the request may wait for it; else it is refused with these words."""
+
+    def __init__(self, model: str, deployment: str) -> None:
+        self.deployment = deployment
+        super().__init__(503, f"the model `{model}` is being loaded; try again", code="model_loading", retry=True)
+
+
 def error_body(
     status: int, message: str, *, code: str | None = None, param: str | None = None, kind: str | None = None
 ) -> bytes:

@@ -32,6 +32,7 @@ class Route:
     task: Task
     urls: tuple[str, ...]
     base: str | None  # the base's id where the name is an adapter's, else None
+    deployment: str
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Table:
 
     ready: dict[str, Route] = field(default_factory=dict)
     expected: frozenset[str] = frozenset()  # names that are desired, ready or not
+    may_sleep: dict[str, Route] = field(default_factory=dict)  # those whose deployment may sleep: routes with no engine
+    asleep: frozenset[str] = frozenset()  # deployments of which no engine runs until somebody asks
 
 
 class Router:
@@ -48,6 +51,7 @@ class Router:
     def __init__(self) -> None:
         self.table = Table()
         self.loaded = False
+        self.asked: set[str] = set()  # deployments that were asked for since the watcher last looked
         self._outstanding: Counter[str] = Counter()
         self._shunned: dict[str, float] = {}
         self._turn = 0
@@ -83,6 +87,12 @@ class Router:
         some = urls[first : first + COMPARED]
         return some + urls[: COMPARED - len(some)]
 
+    def take_asked(self) -> set[str]:
+        """The deployments asked for since this was last called, or with a request at work. For one other thread."""
+        asked, self.asked = self.asked, set()
+        busy = set(self._outstanding)
+        return asked | {route.deployment for route in self.table.ready.values() if not busy.isdisjoint(route.urls)}
+
     def begin(self, url: str) -> None:
         """A request goes to this engine."""
         self._outstanding[url] += 1
@@ -106,21 +116,28 @@ def _rank(url: str, prefix: bytes) -> int:
 def read_table(redis: Redis, deployments: DeploymentStore) -> Table:
     """The routes as Redis has them now."""
     urls: dict[str, list[str]] = {}
-    about: dict[str, tuple[Task, str | None]] = {}
+    about: dict[str, tuple[Task, str | None, str]] = {}
     for node in NodeRegistry(redis).live():
         if node.state is DeploymentState.READY:
             for name in node.models:
                 urls.setdefault(name, []).append(node.url)
-                about[name] = (node.task, node.model_id if name in node.adapter_ids else None)
+                about[name] = (node.task, node.model_id if name in node.adapter_ids else None, node.deployment)
+    records = deployments.all()
     expected = {
         name
-        for record in deployments.all()
+        for record in records
         for spec in (record.desired, record.serving)
         if spec is not None
         for name in (spec.served_name, spec.model_id, *spec.adapter_ids)
     }
-    ready = {name: Route(about[name][0], tuple(found), about[name][1]) for name, found in urls.items()}
-    return Table(ready, frozenset(expected))
+    ready = {name: Route(about[name][0], tuple(found), *about[name][1:]) for name, found in urls.items()}
+    may_sleep = {
+        name: Route(spec.task, (), spec.model_id if name in spec.adapter_ids else None, record.name)
+        for record in records
+        if record.idle_after and (spec := record.desired)
+        for name in (spec.served_name, spec.model_id, *spec.adapter_ids)
+    }
+    return Table(ready, frozenset(expected), may_sleep, frozenset(each.name for each in records if each.is_asleep))
 
 
 class RouteWatcher:
@@ -145,6 +162,15 @@ class RouteWatcher:
         self._over.set()
         self._thread.join()
 
+    def _tell_asked(self) -> None:
+        """Say which of the deployments that may sleep were asked for, and wake those that do."""
+        table = self.router.table
+        asked = self.router.take_asked() & {route.deployment for route in table.may_sleep.values()}
+        if asked:
+            self.deployments.asked(*asked)
+        for name in asked & table.asleep:
+            self.deployments.wake(name)
+
     def _run(self) -> None:
         away = False
         while not self._over.is_set():
@@ -153,6 +179,7 @@ class RouteWatcher:
                     wakes.subscribe(keys.WAKE)
                     while not self._over.is_set():
                         self.router.replace(read_table(self.redis, self.deployments))
+                        self._tell_asked()
                         if away:
                             log.info("Redis can be read again; routes are fresh again")
                             away = False

@@ -13,7 +13,7 @@ from hearth_gateway import measures
 from hearth_gateway.config import GatewaySettings
 from hearth_gateway.door import Caller, Door
 from hearth_gateway.pages import Pages
-from hearth_gateway.replies import Refused, error_body, send_json
+from hearth_gateway.replies import Refused, Waking, error_body, send_json
 from hearth_gateway.routing import Router
 from hearth_gateway.upstream import Upstream
 from hearth_gateway.usage import Asked
@@ -53,6 +53,7 @@ class TokenPlane:
         self.clients: set[TokenProtocol] = set()
         self._active: set[Exchange] = set()
         self._held = 0
+        self._waiting = 0
         self._timer = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check)
 
     # What is at work
@@ -70,6 +71,18 @@ class TokenPlane:
             return False
         self._held += size
         return True
+
+    def let_wait(self, waking: Waking) -> float:
+        """Have one more request wait for an engine; until when. Raises Waking where too many do."""
+        self.router.asked.add(waking.deployment)
+        if self._waiting >= self.settings.wake_requests:
+            raise waking
+        self._waiting += 1
+        return self.now() + self.settings.wake_seconds
+
+    def waits_no_more(self) -> None:
+        """It has found one, or given up."""
+        self._waiting -= 1
 
     def leave(self, exchange: "Exchange", held: int) -> None:
         """A request is over, and the memory of its body free."""
@@ -105,10 +118,10 @@ class TokenPlane:
         return TASK_FOR[route] is not Task.GENERATE
 
     def find(self, route: str, asked: Asked) -> list[str]:
-        """The engines that can answer, best first. Raises Refused."""
+        """The engines that can answer, best first. Raises Refused; Waking when the request may wait for one."""
         model = asked.model
         table = self.router.table
-        found = table.ready.get(model)
+        found = table.ready.get(model) or table.may_sleep.get(model)
         if found is None:
             if model in table.expected or not self.router.loaded:
                 raise Refused(503, f"the model `{model}` is being loaded; try again", code="model_loading", retry=True)
@@ -117,11 +130,14 @@ class TokenPlane:
             raise Refused(404, message, code="model_not_found", param="model")
         if found.task is not TASK_FOR[route]:
             raise Refused(400, f"the model `{model}` {DOES[found.task]}; it does not answer /v1/{route}", param="model")
+        if not found.urls:
+            raise Waking(model, found.deployment)
+        self.router.asked.add(found.deployment)
         length = self.settings.affinity_bytes
         return self.router.choices(found, bytes(asked.messages or asked.prompt)[:length] if length else b"")
 
     async def list_models(self, caller: Caller, scope: Scope, send: Send) -> None:
-        """OpenAI's list: every name that is answered to right now, to this caller."""
+        """OpenAI's list: every name that this caller may ask now, though the engine of one may have to start first."""
         entries = [self._entry(name) for name in self._names(caller)]
         body = json.dumps({"object": "list", "data": entries}).encode()
         await send_json(send, 200, body, [_id_header(_request_id(scope))])
@@ -138,10 +154,13 @@ class TokenPlane:
         await send_json(send, status, body, [_id_header(_request_id(scope))])
 
     def _names(self, caller: Caller) -> list[str]:
-        return [name for name in sorted(self.router.table.ready) if caller.may_ask(name)]
+        table = self.router.table
+        sleeping = {name for name, route in table.may_sleep.items() if route.deployment in table.asleep}
+        return [name for name in sorted(sleeping.union(table.ready)) if caller.may_ask(name)]
 
     def _entry(self, name: str) -> dict[str, Any]:
-        route = self.router.table.ready[name]
+        table = self.router.table
+        route = table.ready.get(name) or table.may_sleep[name]
         return {"id": name, "object": "model", "created": 0, "owned_by": "hearth", "parent": route.base}
 
 

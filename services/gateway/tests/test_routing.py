@@ -7,7 +7,7 @@ from hearth_gateway.routing import COMPARED, Route, Router
 
 
 def route(engines: int) -> Route:
-    return Route(Task.GENERATE, tuple(f"http://10.0.0.1:{port}" for port in range(engines)), None)
+    return Route(Task.GENERATE, tuple(f"http://10.0.0.1:{port}" for port in range(engines)), None, "default")
 
 
 def test_of_few_engines_all_are_compared_and_the_most_idle_comes_first() -> None:

@@ -20,6 +20,9 @@ from hearth_inference.keeper import Keeper
 
 log = logging.getLogger(__name__)
 
+STOPPED = "waiting for an inference node: its worker was stopped"
+ASLEEP = "waiting for a request: none came for long, so no engine runs"
+
 
 @dataclass
 class Holdings:
@@ -140,10 +143,10 @@ class Holdings:
             with path.open("a", encoding="utf-8") as out:
                 out.write(line + "\n")
 
-    def release_all(self) -> None:
+    def release_all(self, stage: str = STOPPED) -> None:
         """Give all jobs back, so that another node may take them up at once."""
         for job_id in self.keeper.held():
-            self.release(job_id, "waiting for an inference node: its worker was stopped")
+            self.release(job_id, stage)
 
     def release(self, job_id: str, stage: str) -> None:
         """Give one back."""

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from hearth_inference.adapters import StoreAway, fetch_all, unless_interrupted
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines.base import EngineDriver, EngineRefused
-from hearth_inference.holdings import Holdings
+from hearth_inference.holdings import ASLEEP, STOPPED, Holdings
 from hearth_inference.keeper import Keeper
 from hearth_inference.launch import fits_beside, launch, stored_model
 from hearth_inference.plan import Phase, Step, View, plan, same_base
@@ -60,7 +60,7 @@ class Node:
         record = self.holdings.heed_interrupts(self.deployments.get(self.name))
         if record is None or record.desired is None or record.desired.engine is not self.settings.engine:
             return False
-        if not self.keeper.has_replica(record.replicas):
+        if record.is_asleep or not self.keeper.has_replica(record.replicas):
             return False
         if record.desired.job_id not in self.keeper.held() and not self._carried(record.desired):
             return True  # the record has changed
@@ -167,6 +167,7 @@ class Node:
         self.serving.serves(desired)
         seconds = time.monotonic() - self.serving.started
         tallies.add(self.deployments.redis, self.name, {Tally.LOADS: 1, Tally.LOAD_SECONDS: seconds})
+        self.deployments.asked(self.name)  # or one that loaded for long would sleep as it begins to serve
         self._serves(desired)
         self._stopped(old, drain=True)
 
@@ -294,8 +295,9 @@ class Node:
         self._stopped(old, drain=True)
         try:
             self.keeper.withdraw()
-            self.holdings.end_orphans(self.deployments.get(self.name), self._running())
-            self.holdings.release_all()
+            record = self.deployments.get(self.name)
+            self.holdings.end_orphans(record, self._running())
+            self.holdings.release_all(ASLEEP if record is not None and record.is_asleep else STOPPED)
             self.keeper.give_replica_back()
         except RedisError:
             log.warning("Redis is away: what is held here goes on elsewhere when its lease ends")

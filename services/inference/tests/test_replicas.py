@@ -207,6 +207,25 @@ def test_a_node_that_cannot_serve_what_another_serves_tries_again_and_says_so(
     pair.until(lambda: pair.serves() == {"a": GOOD, "b": GOOD})
 
 
+def test_when_nobody_asks_all_nodes_leave_and_the_job_waits_for_a_request(
+    served: tuple[Pair, Job, Node, Node],
+) -> None:
+    pair, job, a, b = served
+    assert pair.record.desired is not None
+    assert pair.deployments.sleep(pair.record.desired)
+    assert (a.tick(), b.tick()) == (False, False)
+    pair.leave(a)
+    pair.leave(b)
+    assert pair.registry.live() == []
+    waits = pair.jobs.get(job.id)
+    assert (waits.status, waits.stage.partition(":")[0]) == (JobStatus.RUNNING, "waiting for a request")
+    assert pair.deployments.wake("default")
+    c = pair.join("c")
+    pair.until(lambda: pair.serves() == {"c": GOOD})
+    assert job.id in c.keeper.held()
+    assert pair.deployments.unasked_for("default") < 10
+
+
 def test_undeployed_the_job_is_not_killed_while_another_node_still_has_its_engine(
     served: tuple[Pair, Job, Node, Node],
 ) -> None:

@@ -61,6 +61,7 @@ def deploy(
         served_name=slot.served_name,
         settings=request.engine,
         replicas=request.replicas,
+        idle_after=request.idle_after,
         instead_of=instead_of,
         record=record,
     )
@@ -155,7 +156,7 @@ def interrupt_job(services: Services, job_id: str) -> Job:
 
 def change(services: Services, name: str, wanted: DeploymentChange) -> NamedDeployment:
     """Have another number of engines serve what is deployed. Raises NotFound."""
-    if not services.deployments.scale(slot_named(services, name).name, wanted.replicas):
+    if not services.deployments.scale(slot_named(services, name).name, wanted.replicas, wanted.idle_after):
         raise _nothing(name)
     return named(services, name)
 
@@ -186,7 +187,7 @@ def status(services: Services, name: str = LLM_DEPLOYMENT) -> DeployStatus:
     state, detail = _state(record, job, reports)
     answering = [node for node in reports if node.state is DeploymentState.READY]
     replicas = _replicas(record, reports)
-    if record.desired is not None and replicas.ready < replicas.desired > 1:
+    if record.desired is not None and not record.is_asleep and replicas.ready < replicas.desired > 1:
         detail = "; ".join(words for words in (_count(replicas), detail) if words)
     return DeployStatus(
         model_id=spec.model_id,
@@ -197,6 +198,7 @@ def status(services: Services, name: str = LLM_DEPLOYMENT) -> DeployStatus:
         detail=detail,
         serving=Deployed(model_id=answering[0].model_id, adapter_ids=answering[0].adapter_ids) if answering else None,
         replicas=replicas,
+        idle_after=record.idle_after,
     )
 
 
@@ -232,6 +234,9 @@ def _state(record: Deployment, job: Job, reports: list[NodeReport]) -> tuple[Dep
             return DeploymentState.FAILED, job.error or record.failure
         raise _nothing(record.name)
     failure = f"the last deploy was given up: {record.failure}" if record.failure else ""
+    if record.is_asleep:
+        asleep = f"no request came for {record.idle_after} s; the next one starts an engine and waits for it"
+        return DeploymentState.IDLE, "; ".join(words for words in (asleep, failure) if words)
     mine = [node for node in reports if node.generation == record.desired.generation]
     if any(node.state is DeploymentState.READY for node in mine):
         return DeploymentState.READY, failure

@@ -36,7 +36,7 @@ def _replicas(services: Services) -> Iterator[Metric]:
     answering = Counter(node.deployment for node in services.nodes.live() if node.state is DeploymentState.READY)
     for record in services.deployments.all():
         wanted = record.desired
-        desired.add_metric([record.name], 0 if wanted is None else record.replicas)
+        desired.add_metric([record.name], 0 if wanted is None or record.is_asleep else record.replicas)
         adapters.add_metric([record.name], 0 if wanted is None else len(wanted.adapter_ids))
         ready.add_metric([record.name], answering[record.name])
     yield from (desired, ready, adapters)

@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from hearth_contracts.deploy import NodeReport
+from hearth_contracts.deploy import DeploymentState, NodeReport
 from hearth_contracts.jobs import JobKind, JobStatus
 from hearth_jobs import owners
 from hearth_jobs.config import LEASE_SECONDS
@@ -140,13 +140,26 @@ def reconcile_deployments(services: Services, *, trust_leases: bool = True) -> N
         else:
             held.add((replica.deployment, replica.index))
     for record in services.deployments.all():
-        if record.desired is None:
+        if record.desired is None or record.is_asleep:
             continue
         lane = lane_for(record.desired.engine)
         missing = sum((record.name, index) not in held for index in range(record.replicas))
         for _ in range(missing - queued[lane.queue][record.name]):
             log.info("deployment %s: a replica is held by nobody; queued", record.name)
             enqueue(services.redis, lane, record.name)
+
+
+def let_sleep(services: Services) -> None:
+    """Let no engine run for a deployment that nobody asked for as long as its `idle_after` says."""
+    idle = [each for each in services.deployments.all() if each.idle_after and not each.is_asleep]
+    ready = (
+        {node.deployment for node in services.nodes.live() if node.state is DeploymentState.READY} if idle else set()
+    )
+    for record in idle:
+        spec, quiet = record.desired, services.deployments.unasked_for(record.name)
+        if spec is not None and spec == record.serving and record.name in ready and quiet > record.idle_after:
+            log.info("deployment %s: no request for %.0f s; it sleeps until the next", record.name, quiet)
+            services.deployments.sleep(spec)
 
 
 class Reconciler:
@@ -188,6 +201,8 @@ class Reconciler:
         trust_leases = time.monotonic() >= self._trust_after
         reconcile_jobs(self.services, trust_leases=trust_leases)
         reconcile_deployments(self.services, trust_leases=trust_leases)
+        if trust_leases:  # nor could a gateway say that somebody asked
+            let_sleep(self.services)
         deploy_trained(self.services)
         obstacles = deploy_at_start(self.services)
         for obstacle in obstacles - self._obstacles:

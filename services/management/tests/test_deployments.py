@@ -158,7 +158,9 @@ def test_replicas_change_by_hand_without_a_new_version_and_stay_with_the_next_de
     assert len(services.jobs.all()) == 1
     answered(ask(client))
     assert answered(client.get("/v1/deployments/default"))["status"]["replicas"]["desired"] == 2
-    for wrong in ({"replicas": 0}, {"replicas": "many"}, {}, {"replicas": 1, "model_id": BASE}):
+    found = answered(change(idle_after=600))
+    assert (found["status"]["idle_after"], found["status"]["replicas"]["desired"]) == (600, 2)
+    for wrong in ({"replicas": 0}, {"replicas": "many"}, {"idle_after": -1}, {"replicas": 1, "model_id": BASE}):
         refused(change(**wrong), 422)
 
 

@@ -350,6 +350,77 @@ def test_a_deploy_job_whose_node_died_is_killed_when_it_is_undeployed(
     assert status(services, spec.job_id) is JobStatus.KILLED
 
 
+# -- rest
+
+
+def is_asleep(services: Services) -> bool:
+    record = services.deployments.get(LLM_DEPLOYMENT)
+    assert record is not None
+    return record.is_asleep
+
+
+def ask_long_ago(services: Services, seconds: float) -> None:
+    """As if the last request had come so long ago."""
+    now, _ = services.redis.time()
+    services.redis.hset(keys.ASKED, LLM_DEPLOYMENT, now - seconds)
+
+
+def test_what_nobody_asked_for_sleeps_with_no_replica_queued_and_its_job_running(
+    services: Services, once: Callable[[], None]
+) -> None:
+    spec = desire(services)
+    services.jobs.release(spec.job_id, services.jobs.claim(spec.job_id, "one:1"), "waiting for a request")
+    services.deployments.settle(spec)
+    running(services, spec)
+    ask_long_ago(services, 3600)
+    once()
+    assert not is_asleep(services), "it may not"
+    services.deployments.scale(LLM_DEPLOYMENT, idle_after=60)
+    once()
+    assert not is_asleep(services), "it was told to only now"
+    ask_long_ago(services, 61)
+    once()
+    assert is_asleep(services)
+    services.nodes.withdraw("other:2")
+    lose_items(services, INFERENCE_LLM)
+    once()
+    assert items(services, INFERENCE_LLM) == 0
+    assert status(services, spec.job_id) is JobStatus.RUNNING
+    shown = deploy.status(services)
+    assert (shown.state, shown.idle_after, shown.replicas.ready) == (DeploymentState.IDLE, 60, 0)
+    services.deployments.wake(LLM_DEPLOYMENT)
+    lose_items(services, INFERENCE_LLM)
+    once()
+    assert items(services, INFERENCE_LLM) == 1
+    assert deploy.status(services).state is DeploymentState.LOADING
+
+
+def test_what_still_loads_does_not_sleep_nor_what_was_deployed_in_its_place(
+    services: Services, once: Callable[[], None]
+) -> None:
+    spec = desire(services)
+    services.deployments.scale(LLM_DEPLOYMENT, idle_after=1)
+    services.deployments.settle(spec)
+    ask_long_ago(services, 3600)
+    once()
+    assert not is_asleep(services), "no node is ready"
+    running(services, spec)
+    desire(services, "acme/other")
+    ask_long_ago(services, 3600)
+    once()
+    assert not is_asleep(services), "another version is on its way"
+
+
+def test_after_redis_was_away_nothing_sleeps_before_the_gateways_could_say_that_it_is_used(services: Services) -> None:
+    spec = desire(services)
+    services.deployments.scale(LLM_DEPLOYMENT, idle_after=60)
+    services.deployments.settle(spec)
+    running(services, spec)
+    ask_long_ago(services, 3600)
+    Reconciler(services, patience=60).once()
+    assert not is_asleep(services)
+
+
 # -- the loop
 
 

@@ -56,7 +56,11 @@ def deploy_routes(services: Services) -> APIRouter:
     def put(name: Name, request: DeployRequest, key: IdempotencyKey, dry_run: DryRun = False) -> Job | FitReport:
         return begin(name, f"PUT /v1/deployments/{name}", request, key, dry_run)
 
-    @router.patch("/deployments/{name}", summary="Change how many engines serve it", responses=problems(404, 422))
+    @router.patch(
+        "/deployments/{name}",
+        summary="Change how many engines serve it, and whether one always does",
+        responses=problems(404, 422),
+    )
     def change(name: Name, wanted: DeploymentChange) -> NamedDeployment:
         return deploy.change(services, name, wanted)
 
