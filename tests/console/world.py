@@ -10,7 +10,7 @@ from typing import Any
 from hearth_contracts.access import ApiKey, AuditEntry, Limits, Role, UsageRow
 from hearth_contracts.base import Frozen, Timestamp
 from hearth_contracts.datasets import Dataset, DatasetFormat
-from hearth_contracts.deploy import Deployed, DeploymentState, DeployStatus, NamedDeployment, Task
+from hearth_contracts.deploy import Deployed, DeploymentState, DeployStatus, NamedDeployment, ReplicaStatus, Task
 from hearth_contracts.finetune import FinetuneMetrics, FinetunePlan, FinetuneResult, FinetuneStatus, Metric
 from hearth_contracts.fit import FitReport, Need, Resource
 from hearth_contracts.hyperparameters import Hyperparameters
@@ -239,6 +239,7 @@ LLM = DeployStatus(
     adapter_ids=(ADAPTER,),
     job=JOBS[3],
     state=DeploymentState.READY,
+    replicas=ReplicaStatus(desired=1, ready=1),
     serving=Deployed(model_id=BASE, adapter_ids=(ADAPTER,)),
 )
 DEPLOYMENTS = (
@@ -248,7 +249,12 @@ DEPLOYMENTS = (
         task=Task.EMBED,
         served_name="Compressa-Embedding",
         status=DeployStatus(
-            model_id=EMBEDDING, adapter_ids=(), state=DeploymentState.LOADING, detail="the engine starts", job=JOBS[3]
+            model_id=EMBEDDING,
+            adapter_ids=(),
+            state=DeploymentState.LOADING,
+            detail="the engine starts",
+            job=JOBS[3],
+            replicas=ReplicaStatus(desired=1, ready=0),
         ),
     ),
     NamedDeployment(name="rerank", task=Task.RERANK, served_name="Compressa-Rerank", status=None),

@@ -189,7 +189,10 @@ class DeploymentCalls:
 
     @operation
     def wait(self, progress: Shown = False) -> Steps[DeployStatus]:
-        """Until a request sent now would be answered. Raises JobFailed; Superseded when another took its place."""
+        """Until a request sent now would be answered, if need be by an engine that starts for it.
+
+        Raises JobFailed; Superseded when another took its place.
+        """
         with telling(progress) as tell:
             for pause in pauses():
                 status = (yield from ask(asks.deployment(self.name).outlasting(LONG_PATIENCE))).status

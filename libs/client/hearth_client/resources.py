@@ -233,12 +233,15 @@ class DeployCalls(Generic[D]):
         engine: EngineSettings | Mapping[str, Any] | None = None,
         name: DeploymentName = "default",
         replicas: int | None = None,
+        idle_after: int | None = None,
     ) -> Request[D]:
         """Serve a model with these adapters, in place of what is served under the name; `.wait()` until it answers.
 
-        `replicas`: on so many inference nodes; None: on as many as before, at first one.
+        `replicas`: on so many inference nodes, at first one. `idle_after`: seconds without a request after which no
+        engine runs until the next, 0: one always does. None: as before.
         """
-        asked = _deploy_request(model_id, adapters, engine).model_copy(update={"replicas": replicas})
+        changed = {"replicas": replicas, "idle_after": idle_after}
+        asked = _deploy_request(model_id, adapters, engine).model_copy(update=changed)
         begun = begin("PUT", f"/deployments/{name}/", Job, asked)
         return begun.map(lambda job: self._deployment(name, job))
 
@@ -270,9 +273,15 @@ class DeployCalls(Generic[D]):
         return asks.deployment(name).map(lambda found: self._deployment(name, served(found).job))
 
     @operation
-    def scale(self, replicas: int, name: DeploymentName = "default") -> Request[NamedDeployment]:
-        """Serve what is deployed on so many inference nodes. Raises NotFound when nothing is."""
-        wanted = DeploymentChange(replicas=replicas)
+    def scale(
+        self, replicas: int | None = None, name: DeploymentName = "default", idle_after: int | None = None
+    ) -> Request[NamedDeployment]:
+        """Serve what is deployed on so many inference nodes, and on none after so many seconds without a request.
+
+        None: as before. Raises NotFound when nothing is deployed.
+        """
+        given = {"replicas": replicas, "idle_after": idle_after}
+        wanted = DeploymentChange(**{name: value for name, value in given.items() if value is not None})
         path = f"/deployments/{name}/"
         return Request("PATCH", path, reading(NamedDeployment), json=dumped(wanted), repeatable=True)
 

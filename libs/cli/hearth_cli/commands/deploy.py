@@ -27,6 +27,12 @@ Which = Annotated[Slot, typer.Argument(help="default is the LLM")]
 Adapters = Annotated[list[str] | None, typer.Option("--adapter", help="an adapter's id; repeatable")]
 
 
+IdleAfter = Annotated[
+    int | None,
+    typer.Option(min=0, help="seconds without a request after which no engine runs until the next; 0: never"),
+]
+
+
 @app.command()
 def create(
     model_id: Annotated[str, typer.Argument(help="the base model's id")],
@@ -36,6 +42,7 @@ def create(
     replicas: Annotated[
         int | None, typer.Option(min=1, help="inference nodes that serve it; as before without it")
     ] = None,
+    idle_after: IdleAfter = None,
     watch: Watch = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -47,7 +54,7 @@ def create(
             report = client.deploy.estimate(model_id, adapters, engine, slot)
             show(report, as_json, lambda: fit_table(report))
         else:
-            finish_deployment(client.deploy(model_id, adapters, engine, slot, replicas), watch, as_json)
+            finish_deployment(client.deploy(model_id, adapters, engine, slot, replicas, idle_after), watch, as_json)
 
 
 @app.command()
@@ -72,13 +79,14 @@ def undeploy(name: Which = Slot.DEFAULT, as_json: Json = False) -> None:
 
 @app.command()
 def scale(
-    replicas: Annotated[int, typer.Argument(min=1, help="inference nodes that are to serve it")],
-    name: Which = Slot.DEFAULT,
+    replicas: Annotated[int | None, typer.Argument(min=1, help="inference nodes that are to serve it")] = None,
+    name: Name = Slot.DEFAULT,
+    idle_after: IdleAfter = None,
     as_json: Json = False,
 ) -> None:
-    """Serve what is deployed on more or fewer nodes."""
+    """Serve what is deployed on more or fewer nodes, or on none while nobody asks."""
     with hearth() as client:
-        found = client.deploy.scale(replicas, _slot(name))
+        found = client.deploy.scale(replicas, _slot(name), idle_after)
     show(found, as_json, lambda: deployment_table([found]))
 
 

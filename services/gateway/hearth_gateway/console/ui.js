@@ -8,6 +8,7 @@ const TONES = {
   RUNNING: "busy",
   LOADING: "busy",
   CREATED: "calm",
+  IDLE: "calm",
   DRAINING: "calm",
   FAILED: "bad",
   KILLED: "calm",

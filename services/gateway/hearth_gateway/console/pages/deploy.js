@@ -59,6 +59,7 @@ function Deployment({ of: { name, served_name, status }, onChange }) {
       ><//
     >`;
   }
+  const { replicas } = status;
   const loading = status.state === "LOADING";
   const instead = status.serving && (loading || status.state === "FAILED") ? status.serving.model_id : null;
   return html`<${Card} title=${ROLES[name] ?? name} actions=${html`<${Badge} state=${status.state} />${undeploy}`}>
@@ -77,6 +78,7 @@ function Deployment({ of: { name, served_name, status }, onChange }) {
             : null,
         ],
         ["Answers meanwhile", instead],
+        ["Replicas", replicas.desired > 1 ? `${replicas.ready} of ${replicas.desired} answer` : null],
         ["Job", html`<a href="#/jobs/${status.job.id}">log and state</a>`],
       ]}
     />

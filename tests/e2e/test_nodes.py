@@ -1,9 +1,10 @@
-"""Two inference nodes serve one deployment, and one of them is killed under load: real vLLM, gateway and management."""
+"""Inference nodes with real engines behind a real gateway and management: two for one deployment, and none at all."""
 
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from pydantic import SecretStr
 from services.inference.tests.conftest import SUPPORT, Place, add_model, script, wait_for
 from tests.support.servers import free_port, running, valkey
 
-BASE = "tiny/llama"
+BASE, BERT = "tiny/llama", "tiny/bert"
 pytestmark = pytest.mark.timeout(400)
 
 
@@ -111,8 +112,6 @@ def stage(tmp_path: Path, s3_settings: S3Settings) -> Iterator[Stage]:
     with ExitStack() as stack:
         redis = stack.enter_context(valkey(tmp_path / "valkey"))
         nodes = [Place(redis, s3_settings, HomeSettings(home=tmp_path / name)) for name in ("one", "two")]
-        add_model(nodes[0].home, BASE, lambda folder: script("training", str(SUPPORT / "tiny_llama.py"), str(folder)))
-        shutil.copytree(nodes[0].home.models, nodes[1].home.models)
         redis_url = f"redis://127.0.0.1:{redis.connection_pool.connection_kwargs['port']}/0"
         settings = ManagementSettings(embedding_model="", fit_check=False)
         services = build_services(settings, nodes[0].home, RedisSettings(redis_url=SecretStr(redis_url)), s3_settings)
@@ -124,22 +123,19 @@ def stage(tmp_path: Path, s3_settings: S3Settings) -> Iterator[Stage]:
         yield Stage(services, TestClient(management_app(services)), f"http://127.0.0.1:{port}", nodes)
 
 
-@contextmanager
-def node(place: Place) -> Iterator["psutil.Process"]:
-    """An inference node with a home of its own."""
-    with place.worker(Engine.VLLM) as worker:
-        yield psutil.Process(worker.pid)
-
-
 def test_no_request_that_had_no_byte_answered_fails_when_the_node_that_carries_the_job_is_killed(stage: Stage) -> None:
+    first, second = stage.nodes  # each with a home, and so with a copy of the model, of its own
+    add_model(first.home, BASE, lambda folder: script("training", str(SUPPORT / "tiny_llama.py"), str(folder)))
+    shutil.copytree(first.home.models, second.home.models)
     engine = {"dtype": "float32", "max_model_len": 256, "max_num_seqs": 8}
-    with node(stage.nodes[0]) as one, node(stage.nodes[1]) as two:
+    with first.worker(Engine.VLLM) as one, second.worker(Engine.VLLM) as two:
         asked = {"model_id": BASE, "engine": engine, "replicas": 2}
         job = stage.client.put("/v1/deployments/default", json=asked).json()
         assert [each["index"] for each in stage.ready(2)["replicas"]["nodes"]] == [0, 1]
         owner = owners.parse(next(held.owner for held in stage.services.jobs.running() if held.job.id == job["id"]))
         assert owner is not None
-        carrier = next(each for each in (one, two) if owner.pid in {child.pid for child in each.children()})
+        children = {each: {child.pid for child in psutil.Process(each.pid).children()} for each in (one, two)}
+        carrier = next(each for each in (one, two) if owner.pid in children[each])
         with Load(stage.url, 8) as load:
             wait_for(lambda: len(load.outcomes) >= 24, 60)
             carrier.kill()
@@ -156,3 +152,25 @@ def test_no_request_that_had_no_byte_answered_fails_when_the_node_that_carries_t
         stage.client.delete("/v1/deployments/default")
         wait_for(lambda: stage.services.jobs.get(job["id"]).status is JobStatus.KILLED, 60)
         assert [process for place in stage.nodes for process in place.processes()] == []
+
+
+def test_an_engine_that_nobody_asks_ends_and_the_next_request_waits_until_one_runs_again(stage: Stage) -> None:
+    place = stage.nodes[0]
+    add_model(place.home, BERT, lambda folder: script("infinity", str(SUPPORT / "tiny_bert.py"), str(folder)))
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = stage.client.get("/v1/deployments/embedding").json()["status"]
+        return found
+
+    def ask() -> httpx.Response:
+        body = {"model": "Compressa-Embedding", "input": "hello"}
+        return httpx.post(f"{stage.url}/v1/embeddings", json=body, timeout=120, trust_env=False)
+
+    with place.worker(Engine.INFINITY):
+        job = stage.client.put("/v1/deployments/embedding", json={"model_id": BERT, "idle_after": 2}).json()
+        assert ask().status_code == 200, "it waited for the first start as well"
+        wait_for(lambda: status()["state"] == "IDLE" and not place.processes(), 30)
+        assert (status()["job"]["id"], status()["job"]["status"]) == (job["id"], "RUNNING")
+        with ThreadPoolExecutor(4) as clients:
+            assert [reply.status_code for reply in clients.map(lambda _: ask(), range(4))] == [200] * 4
+        assert status()["state"] == "READY"
