@@ -88,10 +88,14 @@ class Router:
         return some + urls[: COMPARED - len(some)]
 
     def take_asked(self) -> set[str]:
-        """The deployments asked for since this was last called, or with a request at work. For one other thread."""
+        """Those that may sleep and were asked for since this was last called, or have a request at work.
+
+        For one thread beside the event loop.
+        """
         asked, self.asked = self.asked, set()
-        busy = set(self._outstanding)
-        return asked | {route.deployment for route in self.table.ready.values() if not busy.isdisjoint(route.urls)}
+        table, busy = self.table, set(self._outstanding)
+        routes = [table.ready.get(name, asleep) for name, asleep in table.may_sleep.items()]
+        return {each.deployment for each in routes if each.deployment in asked or not busy.isdisjoint(each.urls)}
 
     def begin(self, url: str) -> None:
         """A request goes to this engine."""
@@ -164,11 +168,10 @@ class RouteWatcher:
 
     def _tell_asked(self) -> None:
         """Say which of the deployments that may sleep were asked for, and wake those that do."""
-        table = self.router.table
-        asked = self.router.take_asked() & {route.deployment for route in table.may_sleep.values()}
+        asked = self.router.take_asked()
         if asked:
             self.deployments.asked(*asked)
-        for name in asked & table.asleep:
+        for name in asked & self.router.table.asleep:
             self.deployments.wake(name)
 
     def _run(self) -> None:

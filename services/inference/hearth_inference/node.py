@@ -66,8 +66,7 @@ class Node:
             return True  # the record has changed
         goal = self._goal(record)
         serving, coming = self._view(self.serving), self._view(self.coming)
-        room = self._room(goal, serving)
-        self._take(plan(goal, serving, coming, room=room), goal, record)
+        self._take(plan(goal, serving, coming, room=self._room(goal, serving)), goal, record)
         self.holdings.end_orphans(self.deployments.get(self.name), self._running())
         self._report(goal)
         self._tell_steady(goal)
@@ -75,8 +74,7 @@ class Node:
 
     def _carried(self, desired: DeploymentSpec) -> bool:
         """See that a node carries this version. False when it is given up."""
-        runs = desired in self._running()
-        if not self.holdings.claim(desired, runs=runs):
+        if not self.holdings.claim(desired, runs=desired in self._running()):
             return False
         if desired.job_id in self.keeper.held():
             self.failures = 0  # its own, which nobody counted
@@ -243,9 +241,7 @@ class Node:
 
     def _room(self, desired: DeploymentSpec, serving: View | None) -> bool:
         """Whether another engine fits beside the one that serves."""
-        if serving is None or same_base(desired, serving.spec):
-            return True
-        return fits_beside(self.driver, desired, self.home)
+        return serving is None or same_base(desired, serving.spec) or fits_beside(self.driver, desired, self.home)
 
     def _stopped(self, engine: EngineProcess | None, *, drain: bool = False) -> None:
         """Stop an engine, with all its processes."""

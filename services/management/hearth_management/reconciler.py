@@ -130,7 +130,7 @@ def _bury(services: Services, held: Held, seen: Seen) -> None:
                 services.deployments.give_up(spec, decision.words)
 
 
-def reconcile_deployments(services: Services, *, trust_leases: bool = True) -> None:
+def reconcile_deployments(services: Services, deployments: list[Deployment], *, trust_leases: bool = True) -> None:
     """Free the replicas of dead nodes; queue an item for each that nobody holds."""
     queued = {lane.queue: counted(services.redis, lane) for lane in (INFERENCE_LLM, INFERENCE_EMBEDDING)}
     held: set[tuple[str, int]] = set()
@@ -139,7 +139,7 @@ def reconcile_deployments(services: Services, *, trust_leases: bool = True) -> N
             log.warning("replica %s: its node %s is dead; another may take it", replica.name, replica.owner)
         else:
             held.add((replica.deployment, replica.index))
-    for record in services.deployments.all():
+    for record in deployments:
         if record.desired is None or record.is_asleep:
             continue
         lane = lane_for(record.desired.engine)
@@ -149,9 +149,9 @@ def reconcile_deployments(services: Services, *, trust_leases: bool = True) -> N
             enqueue(services.redis, lane, record.name)
 
 
-def let_sleep(services: Services) -> None:
+def let_sleep(services: Services, deployments: list[Deployment]) -> None:
     """Let no engine run for a deployment that nobody asked for as long as its `idle_after` says."""
-    idle = [each for each in services.deployments.all() if each.idle_after and not each.is_asleep]
+    idle = [each for each in deployments if each.idle_after and not each.is_asleep]
     ready = (
         {node.deployment for node in services.nodes.live() if node.state is DeploymentState.READY} if idle else set()
     )
@@ -200,9 +200,10 @@ class Reconciler:
         """One round."""
         trust_leases = time.monotonic() >= self._trust_after
         reconcile_jobs(self.services, trust_leases=trust_leases)
-        reconcile_deployments(self.services, trust_leases=trust_leases)
+        deployments = self.services.deployments.all()
+        reconcile_deployments(self.services, deployments, trust_leases=trust_leases)
         if trust_leases:  # nor could a gateway say that somebody asked
-            let_sleep(self.services)
+            let_sleep(self.services, deployments)
         deploy_trained(self.services)
         obstacles = deploy_at_start(self.services)
         for obstacle in obstacles - self._obstacles:
