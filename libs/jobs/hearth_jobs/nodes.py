@@ -43,5 +43,5 @@ class NodeRegistry:
             if body is None:
                 self.redis.srem(keys.NODES, node_id)
             else:
-                found.append(NodeReport.model_validate_json(body))
+                found.append(NodeReport.model_validate_json(body, extra="ignore"))  # a newer node may say more
         return found
