@@ -3,10 +3,19 @@
 from hearth_contracts.deploy import NodeReport
 from redis import Redis
 
-from hearth_jobs import keys
+from hearth_jobs import keys, owners
 from hearth_jobs.replies import text
 
 NODE_LEASE_SECONDS = 6.0
+
+
+def is_dead(report: NodeReport) -> bool:
+    """Whether the node that made it is proven dead, though its lease holds; False where it is on another machine.
+
+    Its engine may live on for a moment, until its guard has ended it.
+    """
+    owner = owners.parse(report.node_id)
+    return owner is not None and owners.lives(owner) is False
 
 
 class NodeRegistry:

@@ -1,5 +1,6 @@
 """Deployments by name, engine settings, adapters looked at before they are deployed, and whether all of it fits."""
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -12,6 +13,8 @@ from hearth_contracts.deploy import DeploymentState, Engine, NodeReport, Task
 from hearth_contracts.engine import EngineSettings
 from hearth_fit import machine
 from hearth_fit.machine import Machine, Room
+from hearth_jobs.guard import started
+from hearth_jobs.owners import this_process
 from hearth_jobs.queues import INFERENCE_EMBEDDING, waiting
 from hearth_management.adapters import misfit
 from hearth_management.app import management_app
@@ -109,13 +112,13 @@ def test_a_model_is_deployed_under_the_name_of_its_task_alone(
 # -- replicas
 
 
-def node(services: Services, replica: int, state: DeploymentState, detail: str = "") -> None:
+def node(services: Services, replica: int, state: DeploymentState, detail: str = "", node_id: str = "") -> None:
     record = services.deployments.get("default")
     assert record is not None
     assert record.desired is not None
     services.nodes.report(
         NodeReport(
-            node_id=f"host-{replica}:7:1@x", deployment="default", engine=Engine.VLLM, state=state, url="http://x",
+            node_id=node_id or f"host-{replica}:7:1@x", deployment="default", engine=Engine.VLLM, state=state, url="http://x",
             model_id=BASE, generation=record.desired.generation, replica=replica, detail=detail,
         )
     )  # fmt: skip
@@ -141,6 +144,21 @@ def test_the_status_says_how_many_replicas_there_are_to_be_how_many_answer_and_w
     node(services, 2, DeploymentState.READY)
     status = answered(client.get("/v1/deploy/status"))
     assert (status["replicas"]["ready"], status["detail"]) == (3, "")
+
+
+def test_a_node_that_was_killed_is_not_told_to_answer_until_its_lease_ends(
+    client: TestClient, services: Services, put_model: PutModel
+) -> None:
+    put_model(BASE)
+    answered(ask(client))
+    with subprocess.Popen(["sleep", "600"]) as process:
+        owner = replace(this_process(), pid=process.pid, started=started(process.pid) or "")
+        node(services, 0, DeploymentState.READY, node_id=str(owner))
+        assert answered(client.get("/v1/deploy/status"))["state"] == "READY"
+        process.kill()
+        process.wait()
+    status = answered(client.get("/v1/deploy/status"))
+    assert (status["state"], status["replicas"]["ready"], status["serving"]) == ("LOADING", 0, None)
 
 
 def test_replicas_change_by_hand_without_a_new_version_and_stay_with_the_next_deploy(
