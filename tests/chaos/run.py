@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             totals.swaps["another base"] = swaps(world, watcher, options.base_swaps, "another base", swap_base)
         for what, each in totals.swaps.items():
             print(f"{each.made} times {what}: {each.asked} requests, {each.refused} not answered", flush=True)
-        if totals.swaps:
+        if world.deploy_state() is not None:
             world.call("POST", "deploy/interrupt/")
         scene = Scene(world, watcher)
         for state, number in choose(options.seed, options.faults, options.only, disk=size is not None):
