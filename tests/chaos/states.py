@@ -78,7 +78,11 @@ def _interrupting(begin: Callable[[World], str], reached: Callable[[Job], bool])
 def serving_job(world: World) -> str:
     """Something serves; its job."""
     state = world.deploy_state()
-    if state is None or state["state"] == "FAILED" or state["job"]["status"] not in ("CREATED", "RUNNING"):
+    if (
+        state is None
+        or state["state"] in ("FAILED", "DRAINING")
+        or state["job"]["status"] not in ("CREATED", "RUNNING")
+    ):
         job_id = world.deploy(BASE, world.adapter())
     else:
         job_id = state["job"]["id"]
