@@ -20,6 +20,18 @@ Metadata = Annotated[
 """Up to 16 pairs, as OpenAI has them."""
 
 
+class Resources(Frozen):
+    """How many processes train together, and what each has. On the worker's own machine there is nothing to choose."""
+
+    workers: int = Field(
+        default=1, ge=1, le=4096, description="processes that train together, spread over a Ray cluster's nodes"
+    )
+    gpus_per_worker: Literal[0, 1] | None = Field(
+        default=None, description="of a Ray cluster's; null: one if the cluster has any"
+    )
+    cpus_per_worker: int = Field(default=1, ge=1, le=4096, description="cores of a Ray cluster's that each takes")
+
+
 class FinetuneRequest(Frozen):
     """Train an adapter for this model on this dataset."""
 
@@ -27,6 +39,7 @@ class FinetuneRequest(Frozen):
     model_id: str
     dataset_id: str
     hyperparameters: Hyperparameters = Hyperparameters()
+    resources: Resources = Resources()
     priority: int = Field(
         default=0, ge=-100, le=100, description="runs that wait begin by priority, the highest first, then by age"
     )
@@ -56,6 +69,7 @@ class Finetune(Frozen):
     dataset_id: RecordId
     adapter_id: str = Field(description="what the adapter is called once the job is FINISHED")
     hyperparameters: Hyperparameters = Field(description="every setting, given or chosen")
+    resources: Resources = Resources()
     job_id: RecordId = Field(description="the job that does it now, or did last")
     previous_job_ids: tuple[RecordId, ...] = Field(default=(), description="jobs that ended early, oldest first")
     priority: int = 0
@@ -125,6 +139,7 @@ class RunSpec(Frozen):
     validation_path: str | None = None
     validation_format: DatasetFormat | None = None
     hyperparameters: Hyperparameters
+    resources: Resources = Resources()
 
 
 class StageEvent(Frozen):

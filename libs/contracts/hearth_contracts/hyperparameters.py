@@ -126,6 +126,11 @@ class Hyperparameters(Frozen):
         """Optimizer steps over so many rows to learn from, unless it is stopped early."""
         return self.max_steps or max(1, -(-rows // self.batch_size) * self.n_epochs)
 
+    def processes(self, most: int) -> int:
+        """Among how many processes, `most` of them or fewer, a batch can be split evenly."""
+        passes = self.gradient_accumulation_steps or 1
+        return max(count for count in range(1, max(most, 1) + 1) if self.batch_size % (count * passes) == 0)
+
 
 def upstream_of(field: FieldInfo) -> tuple[str, Any] | None:
     """The `Class.name` that a field stands for and its default there, or None for a field of OpenAI's or our own."""

@@ -1,10 +1,25 @@
 """Talking to the worker: one JSON object a line, on a standard output that nobody else may write to."""
 
 import os
+import signal
 import sys
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from pydantic import BaseModel
+
+
+class Owner(Protocol):
+    """Whoever a run is done for: it hears how the run goes, and may ask it to stop."""
+
+    @property
+    def asks_to_stop(self) -> bool:
+        """Whether it has asked, since `heed` was called."""
+
+    def heed(self) -> None:
+        """From now on the run saves a checkpoint before it stops; before that it may be ended at once."""
+
+    def say(self, event: BaseModel) -> None:
+        """Tell it. Where several processes train together each calls this, and the first is heard."""
 
 
 class EventStream:
@@ -13,6 +28,14 @@ class EventStream:
     def __init__(self) -> None:
         self._out: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        self.asks_to_stop = False
+
+    def heed(self) -> None:
+        """SIGTERM asks to stop."""
+        signal.signal(signal.SIGTERM, self._asked)
+
+    def _asked(self, *_: object) -> None:
+        self.asks_to_stop = True
 
     def say(self, event: BaseModel) -> None:
         """Write an event. Where several processes train together, the first speaks for all."""

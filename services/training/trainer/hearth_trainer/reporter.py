@@ -1,7 +1,6 @@
 """What a run tells while it goes on, and how it is stopped."""
 
 import resource
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -10,29 +9,25 @@ import torch
 from hearth_contracts.finetune import CheckpointEvent, EvalEvent, StageEvent, StepEvent
 from transformers import TrainerCallback
 
-from hearth_trainer.events import EventStream
+from hearth_trainer.events import Owner
 
 
 class Reporter(TrainerCallback):  # type: ignore[misc]
-    """Says how each step went, and ends the run at the next step when the process is asked to stop."""
+    """Says how each step went, and ends the run at the next step when its owner asks it to stop."""
 
-    def __init__(self, events: EventStream) -> None:
+    def __init__(self, events: Owner) -> None:
         self.events = events
         self.tokens_seen: Any = 0  # by this process, padding left out; a number on the device where there is one
-        self._asked_to_stop = False
         self._began = 0.0
         self._first_step = 0
-        signal.signal(signal.SIGTERM, self._stop)
-
-    def _stop(self, *_: object) -> None:
-        self._asked_to_stop = True
+        events.heed()
 
     @property
     def stopping(self) -> bool:
         """Whether this process, or another that trains with it, was asked to stop."""
         if not torch.distributed.is_initialized():
-            return self._asked_to_stop
-        asked = torch.tensor(int(self._asked_to_stop), device="cuda" if torch.cuda.is_available() else "cpu")
+            return self.events.asks_to_stop
+        asked = torch.tensor(int(self.events.asks_to_stop), device="cuda" if torch.cuda.is_available() else "cpu")
         torch.distributed.all_reduce(asked)
         return bool(asked)
 

@@ -13,7 +13,7 @@ from typing import Any
 from hearth_contracts.finetune import DoneEvent, RefusedEvent, ResumedEvent, RunSpec, StageEvent
 
 from hearth_trainer.checkpoints import newest_valid
-from hearth_trainer.events import EventStream
+from hearth_trainer.events import Owner
 from hearth_trainer.model import check_base, load_adapted, load_tokenizer
 from hearth_trainer.refusal import Refused
 from hearth_trainer.reporter import Reporter
@@ -33,7 +33,7 @@ class Prepared:
     split: Split
 
 
-def run(spec: RunSpec, events: EventStream) -> int:
+def run(spec: RunSpec, events: Owner) -> int:
     """Train, or go on training. Returns the process's exit code; a refusal is told as an event, with code 0."""
     began = time.monotonic()
     try:
@@ -67,7 +67,7 @@ def run(spec: RunSpec, events: EventStream) -> int:
     return 0
 
 
-def _prepare(spec: RunSpec, events: EventStream) -> Prepared:
+def _prepare(spec: RunSpec, events: Owner) -> Prepared:
     events.say(StageEvent(stage="reading conversations"))
     vocabulary = check_base(spec)
     tokenizer = load_tokenizer(spec)
@@ -77,7 +77,7 @@ def _prepare(spec: RunSpec, events: EventStream) -> Prepared:
     return Prepared(trainer_for(spec, tokenizer, load_adapted(spec), split, reporter), reporter, split)
 
 
-def _compare(trainer: Any, spec: RunSpec, events: EventStream) -> tuple[float, float]:
+def _compare(trainer: Any, spec: RunSpec, events: Owner) -> tuple[float, float]:
     """The loss on the validation rows of the base alone, and with its adapter."""
     events.say(StageEvent(stage="comparing with the base"))
     if spec.hyperparameters.method == "dpo":  # the base is the reference, which prefers neither answer to itself

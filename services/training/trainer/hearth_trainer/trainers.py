@@ -18,7 +18,7 @@ from hearth_trainer.rows import Encoded, Split
 MOST_ROWS_AT_ONCE = 8
 CHECKPOINTS_A_RUN = 10
 PROCESSES = int(os.environ.get("WORLD_SIZE", "1"))
-"""How many processes, each with a GPU of its own, train together; torchrun says so."""
+"""How many processes, each with a GPU of its own, train together; torchrun or Ray says so."""
 
 
 class Counted:
@@ -109,6 +109,7 @@ def common_arguments(spec: RunSpec, rows: int, validates: bool) -> dict[str, Any
         "logging_steps": 1,
         "save_steps": save_steps,
         "save_total_limit": 2,
+        "save_on_each_node": True,  # where early stopping goes back to the best one
         "report_to": [],
         "disable_tqdm": True,
         "use_cpu": not cuda,

@@ -1,0 +1,108 @@
+"""One run on a cluster: begun with as many processes as are asked for, and begun again when one of them is lost."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import ray
+from hearth_contracts.finetune import RefusedEvent, RunSpec, StageEvent
+from ray.exceptions import RayActorError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from hearth_trainer.checkpoints import newest_valid
+from hearth_trainer.events import EventStream
+from hearth_trainer.on_ray.cargo import Cargo, load
+from hearth_trainer.on_ray.desk import Desk
+from hearth_trainer.on_ray.loop import Order, loop
+from hearth_trainer.on_ray.nodes import room
+from hearth_trainer.on_ray.relay import Relay
+from hearth_trainer.refusal import Refused
+
+STOPPED = 128 + 15
+"""The exit code of a run that was asked to stop and has saved a checkpoint."""
+MOST_LOSSES = 3
+"""So many times a run is begun again; each time it may have got further."""
+
+
+class Driver:
+    """Has one run done; what it tells and what it leaves on this disk is what the trainer tells and leaves here."""
+
+    def __init__(self, spec: RunSpec, events: EventStream) -> None:
+        self._spec = spec
+        self._events = events
+        self._each = _each_has(spec)
+        self._relay: Relay | None = None
+        self._desk: Any = None
+        self._asked_to_stop = threading.Event()
+        threading.Thread(target=self._pass_on_stop, name="stop", daemon=True).start()
+
+    def stop(self, *_: object) -> None:
+        """SIGTERM: end at once while there is nothing that could be saved, else once it is saved."""
+        if self._relay is None or not self._relay.has_stopping_point:
+            raise SystemExit(STOPPED)
+        self._asked_to_stop.set()
+
+    def _pass_on_stop(self) -> None:
+        self._asked_to_stop.wait()
+        ray.get(self._desk.stop.remote())
+
+    def run(self) -> int:
+        """Returns the trainer's exit code: 0 also for a refusal, which is told as an event."""
+        workers, losses = self._spec.resources.workers, 0
+        folder = Path(self._spec.work_dir)
+        rows = load(folder, map(Path, filter(None, (self._spec.data_path, self._spec.validation_path))))
+        while True:
+            try:
+                self._fit(workers, rows | _newest_checkpoint(folder))
+                return STOPPED if self._asked_to_stop.is_set() else 0
+            except WorkerGroupError as error:
+                failures = list(error.worker_failures.values())
+                if refusals := [str(each) for each in failures if isinstance(each, Refused)]:
+                    self._events.say(RefusedEvent(reason=refusals[0]))
+                    return 0
+                # Where all of them failed by themselves it is the training that failed.
+                was_lost = len(failures) < workers or any(isinstance(each, RayActorError) for each in failures)
+                if self._asked_to_stop.is_set() or not was_lost or losses == MOST_LOSSES:
+                    raise
+                losses += 1
+                workers = self._spec.hyperparameters.processes(min(self._spec.resources.workers, room(self._each)))
+                self._events.say(StageEvent(stage=f"a worker was lost; going on with {workers}"))
+
+    def _fit(self, workers: int, cargo: Cargo) -> None:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._desk = Desk.options(scheduling_strategy=here).remote()
+        self._relay = relay = Relay(self._spec, self._events, self._desk)
+        self._events.say(StageEvent(stage=f"waiting for Ray to have room for {workers} workers"))
+        trainer = TorchTrainer(
+            loop,
+            train_loop_config=Order(self._spec, cargo, self._desk),
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=self._each.get("GPU", 0) > 0,
+                resources_per_worker=self._each,
+                placement_strategy="SPREAD",
+            ),
+            run_config=RunConfig(storage_path=str(Path(self._spec.work_dir) / "ray"), failure_config=FailureConfig()),
+        )
+        try:
+            trainer.fit()
+        finally:
+            relay.close()
+            ray.kill(self._desk)
+
+
+def _each_has(spec: RunSpec) -> dict[str, float]:
+    """What each process takes, in Ray's words."""
+    gpus = spec.resources.gpus_per_worker
+    if gpus is None:
+        gpus = int(ray.cluster_resources().get("GPU", 0) > 0)
+    return {"CPU": spec.resources.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+
+
+def _newest_checkpoint(folder: Path) -> Cargo:
+    """What a run goes on from."""
+    checkpoint = newest_valid(folder / "checkpoints")
+    return {} if checkpoint is None else load(folder, (path for path in checkpoint.iterdir() if path.is_file()))
