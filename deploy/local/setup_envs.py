@@ -33,6 +33,7 @@ NEEDED_MIB = {
     "platform": 400,
     "dev": 850,
     "training": 1300,
+    "ray": 1500,
     "vllm": 2400,
     "infinity": 1300,
     "models": 400,
@@ -40,7 +41,7 @@ NEEDED_MIB = {
     "helm": 80,
 }
 """Disk for each environment without a GPU, measured. Links between them and the installer's cache may save half."""
-NEEDED_MIB_GPU = {"training": 9000, "vllm": 15_000, "infinity": 9000}
+NEEDED_MIB_GPU = {"training": 9000, "ray": 9200, "vllm": 15_000, "infinity": 9000}
 """With a GPU's builds of torch; estimated from the sizes of their wheels."""
 STAMP = ".hearth-stamp"
 FORMAT = "2"  # raise it when environments must be made anew though their locks are the same
@@ -97,6 +98,7 @@ def environments() -> dict[str, Environment]:
         Environment("platform", HERE / "platform.lock", HERE / "platform.lock", light),
         Environment("dev", HERE / "dev.lock", HERE / "dev.lock", light),
         Environment("training", trainer / "cpu.lock", trainer / "gpu.lock", (Path("libs/contracts"), trainer)),
+        Environment("ray", trainer / "ray-cpu.lock", trainer / "ray-gpu.lock", (Path("libs/contracts"), trainer)),
         Environment("vllm", vllm / "cpu.lock", vllm / "gpu.lock", beside=(vllm / "cpu_alias", vllm / "cpu_mend")),
         Environment("infinity", engines / "infinity/cpu.lock", engines / "infinity/gpu.lock"),
         Environment("clients", HERE / "clients.lock", HERE / "clients.lock"),

@@ -23,9 +23,11 @@ S3_INNER = ("master", "volume", "filer", "master.grpc", "volume.grpc", "filer.gr
 
 PASSED_ON = re.compile(
     r"PATH|LANG|LC_ALL|TMPDIR|TZ|LD_LIBRARY_PATH|[a-z]+_proxy|[A-Z]+_PROXY|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
-    r"|(HEARTH|HF|SSL|OMP|VLLM|CUDA|NVIDIA|NCCL|OTEL)_.*"
+    r"|(HEARTH|HF|SSL|OMP|VLLM|CUDA|NVIDIA|NCCL|OTEL|RAY)_.*"
 )
 """What the programs get of the caller's environment: the system's, the way to the internet, and settings."""
+TRAINERS = {"local": "training", "ray": "ray"}
+"""The environment of the trainer, for each executor."""
 
 
 class CannotStart(Exception):
@@ -174,7 +176,9 @@ def process_environment(config: Config, keys: Secrets) -> dict[str, str]:
         "HEARTH_DATASET_PORT": str(ports["dataset"]),
         "HEARTH_MANAGEMENT_URL": f"http://127.0.0.1:{ports['management']}",
         "HEARTH_DATASET_URL": f"http://127.0.0.1:{ports['dataset']}",
-        "HEARTH_TRAINER_PYTHON": str(env_python("training")),
+        "HEARTH_TRAINER_PYTHON": str(
+            env_python("ray" if os.environ.get("HEARTH_TRAINING_EXECUTOR") == "ray" else "training")
+        ),
         **config.extra_env,
     }
 

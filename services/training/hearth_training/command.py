@@ -1,10 +1,8 @@
-"""How the trainer is started: one process, or one for each GPU of the machine."""
+"""How the trainer is started: one process, one for each GPU of the machine, or a driver on a Ray cluster."""
 
 import os
 import subprocess
 from pathlib import Path
-
-from hearth_contracts.hyperparameters import Hyperparameters
 
 SECRETS = ("HEARTH_REDIS_URL", "HEARTH_S3_ACCESS_KEY", "HEARTH_S3_SECRET_KEY", "HF_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS")
 
@@ -17,15 +15,14 @@ def trainer_command(python: Path, spec: Path, processes: int) -> list[str]:
     return [*launcher, "-m", "hearth_trainer", str(spec)]
 
 
+def ray_command(python: Path, address: str, spec: Path) -> list[str]:
+    """The same for a run on a Ray cluster: a driver, which knows Ray's own variables as well."""
+    return [str(python), "-m", "hearth_trainer.on_ray", address, str(spec)]
+
+
 def trainer_env() -> dict[str, str]:
     """This process's environment without what the trainer has no use for."""
     return {name: value for name, value in os.environ.items() if name not in SECRETS}
-
-
-def processes_for(settings: Hyperparameters, gpus: int) -> int:
-    """As many processes as there are GPUs, but no more than the batch can be split among evenly."""
-    passes = settings.gradient_accumulation_steps or 1
-    return max(count for count in range(1, max(gpus, 1) + 1) if settings.batch_size % (count * passes) == 0)
 
 
 def gpus_here() -> int:

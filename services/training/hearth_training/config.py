@@ -1,6 +1,7 @@
 """The training worker's settings, from HEARTH_* variables."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,7 +13,14 @@ class TrainingSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HEARTH_", frozen=True)
 
     trainer_python: Path = Field(
-        default=Path(".envs/training/bin/python"), description="the Python of the environment that holds TRL and PEFT"
+        default=Path(".envs/training/bin/python"),
+        description="the Python of the environment that holds TRL and PEFT, and Ray where that is to be used",
+    )
+    training_executor: Literal["local", "ray"] = Field(
+        default="local", description="where runs train: local, on this machine; ray, on a Ray cluster"
+    )
+    ray_address: str = Field(
+        default="auto", description="host:port of its head; auto: of the cluster that this machine is a node of"
     )
     trainer_warm: bool = Field(
         default=False,

@@ -1,7 +1,7 @@
 """A fine-tune job from data to adapter. The training itself is a process of its own, in its own environment."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -27,15 +27,14 @@ from hearth_storage.objects import connect as connect_s3
 from minio import Minio
 from pydantic import BaseModel, TypeAdapter
 
+from hearth_training.backends import backend_for
 from hearth_training.card import card
-from hearth_training.command import gpus_here, processes_for, trainer_command, trainer_env
 from hearth_training.config import TrainingSettings
 from hearth_training.curve import TRAINING_SHARE, Follower
 from hearth_training.data import fetch_rows, read_dataset
 from hearth_training.keeper import CheckpointKeeper
 from hearth_training.merges import merge
 from hearth_training.patience import patiently
-from hearth_training.spare import take_spare
 from hearth_training.turns import take_turn
 
 T = TypeVar("T")
@@ -137,6 +136,7 @@ def _fetch(run: Run, base: StoredModel) -> tuple[Dataset, RunSpec]:
         work_dir=str(run.folder),
         output_dir=str(run.adapter),
         hyperparameters=settings,
+        resources=run.finetune.resources,
     )
 
 
@@ -148,7 +148,7 @@ def _run_trainer(run: Run, spec: RunSpec) -> DoneEvent:
         run.patiently("looking for a checkpoint", keeper.bring)
         follower = Follower(run.attempt, run.finetunes, run.finetune.id, keeper)
         try:
-            for line in _lines(run, spec, spec_path):
+            for line in backend_for(run.settings).lines(run.attempt, spec, spec_path):
                 follower.take(EVENT.validate_json(line))
         except WorkFailed as failure:
             if "code 137" in str(failure):
@@ -160,19 +160,6 @@ def _run_trainer(run: Run, spec: RunSpec) -> DoneEvent:
     if follower.done is None:
         raise WorkFailed("the trainer ended without an adapter; the job's log may tell more")
     return follower.done
-
-
-def _lines(run: Run, spec: RunSpec, spec_path: Path) -> Iterator[str]:
-    """What the trainer says: the one that stands by, or one started now."""
-    grace = run.settings.trainer_grace
-    processes = processes_for(spec.hyperparameters, gpus_here())
-    spare = take_spare() if processes == 1 else None
-    ready = spare.send(spec_path, run.attempt.log_path) if spare is not None else None
-    run.attempt.report(stage="starting the trainer")
-    if ready is not None:
-        return run.attempt.follow(ready, grace)
-    command = trainer_command(run.settings.trainer_python.absolute(), spec_path, processes)
-    return run.attempt.lines(command, env=trainer_env(), grace=grace, cwd=run.folder)
 
 
 def _store(run: Run, base: StoredModel, dataset: Dataset, result: DoneEvent) -> None:

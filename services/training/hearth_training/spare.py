@@ -68,7 +68,8 @@ def make_ready() -> None:
     """Start the spare of this process, where the settings want one and one process is all that trains."""
     global _spare
     settings = TrainingSettings()
-    if settings.trainer_warm and settings.trainer_python.exists() and gpus_here() <= 1:
+    local = settings.training_executor == "local" and gpus_here() <= 1
+    if settings.trainer_warm and local and settings.trainer_python.exists():
         orders = HomeSettings().runs / f".spare-{os.getpid()}"
         _spare = Spare(settings.trainer_python.absolute(), settings.trainer_grace, orders, trainer_env())
 

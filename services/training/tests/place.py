@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,12 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 from hearth_contracts.base import now
 from hearth_contracts.datasets import Dataset, DatasetFormat
-from hearth_contracts.finetune import Finetune
+from hearth_contracts.finetune import Finetune, Resources
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job, JobKind
 from hearth_contracts.models import MergeSubject
@@ -29,6 +30,8 @@ from hearth_storage.model_store import StoredModel, record_model, snapshot_path
 from hearth_storage.objects import DATASETS
 from minio import Minio
 from redis import Redis
+
+from tests.support.ray_nodes import RayCluster
 
 PATIENCE_SECONDS = 180  # a run takes ten, on a machine with nothing else to do
 
@@ -56,6 +59,7 @@ class Place:
     s3: Minio
     s3_settings: S3Settings
     home: HomeSettings
+    ray: RayCluster | None = None  # where its workers' runs train, if not on this machine
     jobs: JobStore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,7 +79,7 @@ class Place:
             )
         return dataset
 
-    def begin(self, dataset_id: str, settings: Hyperparameters) -> Finetune:
+    def begin(self, dataset_id: str, settings: Hyperparameters, resources: Resources = Resources()) -> Finetune:
         """Record and queue a fine-tune, as management does."""
         finetune_id = new_id()
         pipe = transaction(self.redis)
@@ -83,6 +87,7 @@ class Place:
         finetune = Finetune(
             id=finetune_id, name="Tiny", model_id=BASE, dataset_id=dataset_id,
             adapter_id=adapter_id_for("Tiny", finetune_id), hyperparameters=settings, job_id=job.id, created_at=now(),
+            resources=resources,
         )  # fmt: skip
         FinetuneStore(self.redis).put(pipe, finetune)
         enqueue(self.redis, TRAINING, job.id, pipe)
@@ -123,9 +128,17 @@ class Place:
     def curve(self, finetune: Finetune) -> dict[int, float | None]:
         return {point.step: point.loss for point in FinetuneStore(self.redis).points(finetune.id)}
 
+    def resumed_at(self, finetune: Finetune) -> int:
+        """The step of the checkpoint that the job's log says it went on from."""
+        (words,) = re.findall(r"goes on from the checkpoint of step (\d+)", self.log(finetune))
+        return int(words)
+
+    def log(self, finetune: Finetune) -> str:
+        path = self.home.job_log(finetune.job_id)
+        return path.read_text() if path.exists() else "(no log)"
+
     def told(self, finetune: Finetune) -> str:
-        log = self.home.job_log(finetune.job_id)
-        return f"{self.job(finetune)}\n{log.read_text()[-3000:] if log.exists() else '(no log)'}"
+        return f"{self.job(finetune)}\n{self.log(finetune)[-3000:]}"
 
     @contextmanager
     def worker(self, *, warm: bool = False) -> Iterator["subprocess.Popen[bytes]"]:
@@ -137,8 +150,10 @@ class Place:
             "HEARTH_S3_ENDPOINT": self.s3_settings.s3_endpoint,
             "HEARTH_S3_ACCESS_KEY": self.s3_settings.s3_access_key.get_secret_value(),
             "HEARTH_S3_SECRET_KEY": self.s3_settings.s3_secret_key.get_secret_value(),
-            "HEARTH_TRAINER_PYTHON": str(env_python("training")),
+            "HEARTH_TRAINER_PYTHON": str(env_python("ray" if self.ray else "training")),
             "HEARTH_TRAINER_WARM": str(warm).lower(),
+            "HEARTH_TRAINING_EXECUTOR": "ray" if self.ray else "local",
+            "HEARTH_RAY_ADDRESS": self.ray.address if self.ray else "auto",
         }
         self.home.logs.mkdir(parents=True, exist_ok=True)
         with (self.home.logs / "worker.log").open("ab") as log:
@@ -150,7 +165,11 @@ class Place:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
-            wait_for(lambda: not self.trainers(), 15, lambda: f"left: {self.trainers()}")
+            wait_for(lambda: not self.left(), 15, lambda: f"left: {self.left()}")
+
+    def left(self) -> list[Any]:
+        """All that works on a run, here and on the cluster."""
+        return [*self.trainers(), *(self.ray.trainers() if self.ray else [])]
 
     def trainers(self) -> list[psutil.Process]:
         """Every living process, guards included, whose command line names this home folder."""

@@ -12,7 +12,7 @@ from hearth_contracts.names import new_id
 from hearth_jobs.finetunes import FinetuneStore
 from hearth_jobs.queues import TRAINING, transaction, waiting
 from hearth_jobs.store import JobStore
-from hearth_training.command import gpus_here, processes_for, trainer_command
+from hearth_training.command import gpus_here, trainer_command
 from hearth_training.turns import take_turn
 from redis import Redis
 
@@ -67,7 +67,7 @@ def test_as_many_processes_as_gpus_and_as_the_batch_allows(
     batch: int, passes: int | None, gpus: int, processes: int
 ) -> None:
     settings = Hyperparameters(batch_size=batch, gradient_accumulation_steps=passes)
-    assert processes_for(settings, gpus) == processes
+    assert settings.processes(gpus) == processes
 
 
 def test_several_processes_are_started_by_torchrun() -> None:

@@ -1,33 +1,23 @@
 """A real worker with a real trainer against real Redis and S3: how a fine-tune ends, and that nothing is left of it."""
 
-import re
 from io import BytesIO
 from pathlib import Path
 
 import psutil
 import pytest
-from hearth_contracts.finetune import Finetune
 from hearth_contracts.jobs import JobStatus
 from hearth_contracts.names import new_id
-from hearth_jobs.finetunes import FinetuneStore
 from hearth_jobs.queues import TRAINING, enqueue
 from hearth_storage.adapters import fetch_adapter, read_manifest
 from hearth_storage.config import HomeSettings
 from hearth_storage.model_store import delete_model
-from hearth_storage.objects import ARTIFACTS, DATASETS
+from hearth_storage.objects import DATASETS
 
-from services.training.tests.place import BASE, SHORT, Place, add_base, wait_for
+from services.training.tests.place import BASE, SHORT, Place, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 LONG = SHORT.model_copy(update={"max_steps": 160})  # a checkpoint every 16 steps
-STEADY = SHORT.model_copy(update={"max_steps": 120, "lora_dropout": 0.02})  # dropout: random numbers must go on too
 ENDLESS = SHORT.model_copy(update={"max_steps": 100_000})
-
-
-def resumed_at(place: Place, finetune: Finetune) -> int:
-    """The step of the checkpoint that the job's log says it went on from."""
-    (words,) = re.findall(r"goes on from the checkpoint of step (\d+)", place.home.job_log(finetune.job_id).read_text())
-    return int(words)
 
 
 def test_a_whole_run_leaves_an_adapter_that_can_be_verified(place: Place, tmp_path: Path) -> None:
@@ -51,21 +41,6 @@ def test_a_whole_run_leaves_an_adapter_that_can_be_verified(place: Place, tmp_pa
     assert {path.name for path in (place.home.runs / finetune.id).iterdir()} == {"result.json", "run.json"}
 
 
-def test_interrupted_while_training_it_is_killed_with_nothing_left(place: Place) -> None:
-    finetune = place.begin(place.dataset().id, ENDLESS)
-    with place.worker() as worker:
-        place.until_step(finetune, 3)
-        assert place.trainers()
-        asked = place.jobs.interrupt(finetune.job_id)
-        assert asked.status is JobStatus.RUNNING  # until its processes are gone
-        job = place.over(finetune)
-        assert not place.trainers()
-        assert worker.poll() is None  # the worker is there for the next one
-    assert job.status is JobStatus.KILLED
-    assert job.error is None
-    assert read_manifest(place.s3, finetune.adapter_id) is None
-
-
 def test_its_worker_killed_the_training_dies_and_goes_on_from_its_checkpoint(place: Place, tmp_path: Path) -> None:
     finetune = place.begin(place.dataset().id, LONG)
     with place.worker() as first:
@@ -83,37 +58,9 @@ def test_its_worker_killed_the_training_dies_and_goes_on_from_its_checkpoint(pla
         job = place.over(finetune)
 
     assert (job.status, job.attempt) == (JobStatus.FINISHED, 2), place.told(finetune)
-    assert resumed_at(place, finetune) > 0
+    assert place.resumed_at(finetune) > 0
     assert list(place.curve(finetune)) == list(range(1, 161))  # what the dead worker had no time to pass on, too
     fetch_adapter(place.s3, finetune.adapter_id, tmp_path)
-
-
-def test_interrupted_it_goes_on_elsewhere_from_its_checkpoint_in_s3_as_if_nothing_had_been(
-    place: Place, tmp_path: Path
-) -> None:
-    dataset = place.dataset()
-    undisturbed = place.begin(dataset.id, STEADY)
-    with place.worker():
-        assert place.over(undisturbed).status is JobStatus.FINISHED, place.told(undisturbed)
-        finetune = place.begin(dataset.id, STEADY)
-        place.until_step(finetune, 35)
-        place.jobs.interrupt(finetune.job_id)
-        assert place.over(finetune).status is JobStatus.KILLED
-    stopped_at, _ = FinetuneStore(place.redis).facts(finetune.id)
-    assert stopped_at is not None and stopped_at >= 35
-
-    place.home = HomeSettings(home=tmp_path / "elsewhere")
-    add_base(place.home)
-    again = place.resume(finetune)
-    with place.worker():
-        assert place.over(again).status is JobStatus.FINISHED, place.told(again)
-
-    assert resumed_at(place, again) == stopped_at
-    assert place.curve(again) == pytest.approx(place.curve(undisturbed), rel=1e-4)
-    adapter = fetch_adapter(place.s3, again.adapter_id, tmp_path / "copies")
-    assert 'base_model: "tiny/llama"' in (adapter / "README.md").read_text()
-    left = place.s3.list_objects(bucket_name=ARTIFACTS, prefix="checkpoints/", recursive=True)
-    assert list(left) == []  # of no use once the adapter is there
 
 
 def test_a_run_is_given_to_the_trainer_that_stands_by(place: Place) -> None:

@@ -1,6 +1,5 @@
 """One run on a cluster: begun with as many processes as are asked for, and begun again when one of them is lost."""
 
-import os
 import threading
 from pathlib import Path
 from typing import Any

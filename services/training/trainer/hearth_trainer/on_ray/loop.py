@@ -1,4 +1,4 @@
-"""What each process of a run does on a Ray node: the same run as on the worker's own machine, in a folder of its own."""
+"""What each process of a run does on a Ray node: the same run as on one machine, in a folder of its own."""
 
 import os
 import shutil
@@ -48,8 +48,8 @@ def _train(order: Order, folder: Path) -> None:
     owner = DeskOwner(order.desk, folder)
     if not Path(order.spec.model_path).is_dir():
         raise Refused(
-            f"node {ray.util.get_node_ip_address()} has no {order.spec.model_path}: every node of the cluster needs the "
-            "model store, at the path that it has on the training worker's machine"
+            f"the Ray node {ray.util.get_node_ip_address()} has no {order.spec.model_path}: every node of the cluster "
+            "needs the model store, at the path that it has on the training worker's machine"
         )
     owner.say(StageEvent(stage="loading libraries"))
     from hearth_trainer.run import run  # what it imports reads the environment that Ray Train has set

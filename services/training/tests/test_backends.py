@@ -1,0 +1,105 @@
+"""What every backend promises, shown on each: this machine, and a Ray cluster of two nodes on loopback."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hearth_contracts.finetune import Resources
+from hearth_contracts.jobs import JobStatus
+from hearth_jobs.finetunes import FinetuneStore
+from hearth_storage.adapters import fetch_adapter, read_manifest
+from hearth_storage.config import HomeSettings
+from hearth_storage.objects import ARTIFACTS
+
+from services.training.tests.place import SHORT, Place, add_base, wait_for
+from tests.support.ray_nodes import RayCluster, ray_cluster
+
+pytestmark = pytest.mark.timeout(600)
+STEADY = SHORT.model_copy(update={"max_steps": 120, "lora_dropout": 0.02})  # dropout: random numbers must go on too
+LONG = SHORT.model_copy(update={"max_steps": 400, "save_steps": 20})
+UNFIT = SHORT.model_copy(update={"max_length": 8})  # no answer is within it
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    with ray_cluster(nodes=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["local", "ray"])
+def backend(request: pytest.FixtureRequest, place: Place) -> Place:
+    """A place whose workers have their runs done there."""
+    return place if request.param == "local" else replace(place, ray=request.getfixturevalue("cluster"))
+
+
+def test_interrupted_it_is_killed_with_nothing_left_and_goes_on_elsewhere_as_if_nothing_had_been(
+    backend: Place, place: Place, tmp_path: Path
+) -> None:
+    dataset = backend.dataset()
+    undisturbed = place.begin(dataset.id, STEADY)
+    with place.worker():  # on this machine, whatever the backend: the same comes of it
+        assert place.over(undisturbed).status is JobStatus.FINISHED, place.told(undisturbed)
+    finetune = backend.begin(dataset.id, STEADY)
+    with backend.worker() as worker:
+        backend.until_step(finetune, 35)
+        assert backend.left()
+        assert backend.jobs.interrupt(finetune.job_id).status is JobStatus.RUNNING  # until its processes are gone
+        job = backend.over(finetune)
+        assert (job.status, job.error) == (JobStatus.KILLED, None), backend.told(finetune)
+        wait_for(lambda: not backend.left(), 5, lambda: f"left: {backend.left()}")
+        assert worker.poll() is None  # it is there for the next one
+    assert read_manifest(backend.s3, finetune.adapter_id) is None
+    stopped_at, _ = FinetuneStore(backend.redis).facts(finetune.id)
+    assert stopped_at is not None and 35 <= stopped_at < 120
+
+    backend.home = HomeSettings(home=tmp_path / "elsewhere")
+    add_base(backend.home)
+    again = backend.resume(finetune)
+    with backend.worker():
+        assert backend.over(again).status is JobStatus.FINISHED, backend.told(again)
+
+    assert backend.resumed_at(again) == stopped_at
+    assert backend.curve(again) == pytest.approx(backend.curve(undisturbed), rel=1e-4)
+    adapter = fetch_adapter(backend.s3, again.adapter_id, tmp_path / "copies")  # raises if a hash is wrong
+    assert {path.name for path in adapter.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "README.md",
+    }
+    assert 'base_model: "tiny/llama"' in (adapter / "README.md").read_text()
+    left = backend.s3.list_objects(bucket_name=ARTIFACTS, prefix="checkpoints/", recursive=True)
+    assert list(left) == []  # of no use once the adapter is there
+
+
+def test_what_cannot_be_learnt_from_fails_in_the_trainers_own_words(backend: Place) -> None:
+    finetune = backend.begin(backend.dataset().id, UNFIT)
+    with backend.worker():
+        job = backend.over(finetune)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None and "is within max_length=8 tokens" in job.error, backend.told(finetune)
+
+
+def test_on_its_own_machine_a_worker_refuses_resources_of_a_cluster(place: Place) -> None:
+    finetune = place.begin(place.dataset().id, SHORT, Resources(workers=2))
+    with place.worker():
+        job = place.over(finetune)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None and "HEARTH_TRAINING_EXECUTOR=ray" in job.error
+
+
+def test_a_ray_node_is_lost_and_the_run_goes_on_from_its_checkpoint_on_the_node_that_is_left(
+    place: Place, cluster: RayCluster, tmp_path: Path
+) -> None:
+    place.ray = cluster
+    finetune = place.begin(place.dataset().id, LONG, Resources(workers=2))
+    with place.worker():
+        place.until_step(finetune, 60)
+        assert len([name for name in cluster.trainers() if "RayTrainWorker" in name]) == 2
+        cluster.lose(cluster.nodes[1])
+        job = place.over(finetune)
+
+    assert (job.status, job.attempt) == (JobStatus.FINISHED, 1), place.told(finetune)
+    assert place.resumed_at(finetune) >= 40
+    assert list(place.curve(finetune)) == list(range(1, 401))
+    fetch_adapter(place.s3, finetune.adapter_id, tmp_path)
