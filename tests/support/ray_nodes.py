@@ -17,7 +17,9 @@ from tests.support.servers import free_port
 
 HEAD_IP = "127.0.0.2"  # Ray takes 127.0.0.1 for the host's own address, where nobody listens then
 MEMORY = 100 * 2**20  # bytes of each node's object store
-NODE_GRACE = 10.0
+NODE_GRACE = 1.0
+RUN = ("ray::RayTrainWorker", "ray::TrainController", "ray::Desk")
+"""What Ray calls the processes of a run; what else there is belongs to the node or is shared by all runs."""
 
 
 @dataclass
@@ -60,8 +62,8 @@ class RayCluster:
         for pid in {pid for node in self.nodes if node.poll() is None for pid in descendants(node.pid)}:
             with suppress(psutil.Error):
                 name = " ".join(psutil.Process(pid).cmdline())
-                if name.startswith("ray::") and not name.startswith("ray::IDLE"):
-                    found.append(name)
+                if name.startswith(RUN):
+                    found.append(name.strip())
         return found
 
 

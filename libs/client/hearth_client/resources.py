@@ -8,7 +8,7 @@ from hearth_contracts.access import ApiKey, AuditEntry, KeyChange, KeyRequest, N
 from hearth_contracts.datasets import TokenCount
 from hearth_contracts.deploy import DeploymentChange, DeployRequest, NamedDeployment
 from hearth_contracts.engine import EngineSettings
-from hearth_contracts.finetune import FinetunePlan, FinetuneRequest, FinetuneStatus
+from hearth_contracts.finetune import FinetunePlan, FinetuneRequest, FinetuneStatus, Resources
 from hearth_contracts.fit import FitReport
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job, JobKind, JobStatus
@@ -145,13 +145,18 @@ class FinetuneCalls(Generic[R]):
         dataset_id: str,
         hyperparameters: Hyperparameters | Mapping[str, Any] | None = None,
         *,
+        resources: Resources | Mapping[str, Any] | None = None,
         priority: int = 0,
         deploy: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> Steps[R]:
-        """Train an adapter for a model on a dataset; `deploy`: serve it beside its base once it is trained."""
+        """Train an adapter for a model on a dataset; `deploy`: serve it beside its base once it is trained.
+
+        `resources`: how many processes of a Ray cluster train it, and what each has.
+        """
         asked = _finetune_request(name, model_id, dataset_id, hyperparameters)
-        asked = asked.model_copy(update={"priority": priority, "deploy": deploy, "metadata": dict(metadata or {})})
+        changes = {"priority": priority, "deploy": deploy, "metadata": dict(metadata or {})}
+        asked = asked.model_copy(update={**changes, "resources": Resources.model_validate(resources or {})})
         job = yield from ask(begin("POST", "/finetune/", Job, asked))
         return self._run(_begun_by(job, (yield from ask(get("/finetune/", list[FinetuneStatus])))))
 

@@ -44,6 +44,7 @@ def plan(services: Services, request: FinetuneRequest) -> FinetunePlan:
     _check(services, asked, base, context)
     _check_rows(asked, dataset)
     settings = settle(asked, Facts(rows=dataset.rows, model_bytes=base.size_bytes, context=context))
+    _check_workers(settings, request.resources.workers)
     return FinetunePlan(
         model_id=base.model_id,
         dataset_id=dataset.id,
@@ -78,6 +79,16 @@ def _check_rows(asked: Hyperparameters, dataset: Dataset) -> None:
             f"dpo learns from preference pairs, and the rows of dataset {dataset.id} are {dataset.format}: "
             "upload rows with `chosen` and `rejected`, or leave method out",
         )  # fmt: skip
+
+
+def _check_workers(settings: Hyperparameters, workers: int) -> None:
+    """Each step is of the whole batch, in equal parts."""
+    if (fitting := settings.processes(workers)) != workers:
+        raise Invalid(
+            f"a batch of {settings.batch_size} rows cannot be split evenly among {workers} workers: "
+            f"give a batch_size that can, or ask for {fitting}",
+            faults=[Fault(loc=["body", "resources", "workers"], msg=f"{fitting} would do")],
+        )
 
 
 def _refusal(field: str, fault: str, words: str) -> HearthError:
@@ -130,6 +141,7 @@ def begin(services: Services, request: FinetuneRequest, remember: Recorder = no_
         dataset_id=planned.dataset_id,
         adapter_id=adapter_id_for(request.name, finetune_id),
         hyperparameters=planned.hyperparameters,
+        resources=request.resources,
         job_id=job.id,
         priority=request.priority,
         deploy=request.deploy,

@@ -93,6 +93,14 @@ def test_settings_that_cannot_be_are_refused_in_words(
     assert services.jobs.all() == []
 
 
+def test_workers_that_the_batch_can_be_split_among_are_recorded_and_others_refused(
+    begin: Callable[..., httpx.Response], client: TestClient
+) -> None:
+    refused(begin(resources={"workers": 3}), 422, "a batch of 8 rows", "ask for 2")
+    answered(begin(resources={"workers": 4, "gpus_per_worker": 1}))
+    assert newest(client)["resources"] == {"workers": 4, "gpus_per_worker": 1, "cpus_per_worker": 1}
+
+
 def test_a_base_that_is_quantized_is_refused(begin: Callable[..., httpx.Response], services: Services) -> None:
     config = services.home.models / "models--acme--llm" / "snapshots" / "abc" / "config.json"
     config.write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "quantization_config": {"bits": 4}}))

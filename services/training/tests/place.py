@@ -38,6 +38,7 @@ PATIENCE_SECONDS = 180  # a run takes ten, on a machine with nothing else to do
 T = TypeVar("T")
 BASE = "tiny/llama"
 SUPPORT = CHECKOUT / "tests" / "support"
+ONE = Resources()
 SHORT = Hyperparameters(max_steps=10, batch_size=4, learning_rate=1e-2)
 
 
@@ -79,7 +80,7 @@ class Place:
             )
         return dataset
 
-    def begin(self, dataset_id: str, settings: Hyperparameters, resources: Resources = Resources()) -> Finetune:
+    def begin(self, dataset_id: str, settings: Hyperparameters, resources: Resources = ONE) -> Finetune:
         """Record and queue a fine-tune, as management does."""
         finetune_id = new_id()
         pipe = transaction(self.redis)
@@ -154,6 +155,7 @@ class Place:
             "HEARTH_TRAINER_WARM": str(warm).lower(),
             "HEARTH_TRAINING_EXECUTOR": "ray" if self.ray else "local",
             "HEARTH_RAY_ADDRESS": self.ray.address if self.ray else "auto",
+            "OMP_NUM_THREADS": "1",  # what Ray sets for one core: the same sums in the same order, here and there
         }
         self.home.logs.mkdir(parents=True, exist_ok=True)
         with (self.home.logs / "worker.log").open("ab") as log:

@@ -68,6 +68,7 @@ def test_interrupted_it_is_killed_with_nothing_left_and_goes_on_elsewhere_as_if_
         "README.md",
     }
     assert 'base_model: "tiny/llama"' in (adapter / "README.md").read_text()
+    assert {path.name for path in (backend.home.runs / finetune.id).iterdir()} == {"result.json", "run.json"}
     left = backend.s3.list_objects(bucket_name=ARTIFACTS, prefix="checkpoints/", recursive=True)
     assert list(left) == []  # of no use once the adapter is there
 

@@ -1,5 +1,6 @@
 """One run on a cluster: begun with as many processes as are asked for, and begun again when one of them is lost."""
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import ray
 from hearth_contracts.finetune import RefusedEvent, RunSpec, StageEvent
 from ray.exceptions import RayActorError
-from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hearth_trainer.checkpoints import newest_valid
@@ -26,11 +28,23 @@ MOST_LOSSES = 3
 """So many times a run is begun again; each time it may have got further."""
 
 
+class _Trainer(TorchTrainer):  # type: ignore[misc]
+    """Ray Train's, without an actor that looks to it that the run's place is given back when its controller dies.
+
+    Ours goes with the driver, and its place with it; that actor would not, where the cluster has no dashboard to ask.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        made = super()._create_default_callbacks()
+        return [each for each in made if not isinstance(each, PlacementGroupCleanerCallback)]
+
+
 class Driver:
     """Has one run done; what it tells and what it leaves on this disk is what the trainer tells and leaves here."""
 
     def __init__(self, spec: RunSpec, events: EventStream) -> None:
         self._spec = spec
+        self._scratch = Path(spec.work_dir) / "from-ray"
         self._events = events
         self._each = _each_has(spec)
         self._relay: Relay | None = None
@@ -55,7 +69,7 @@ class Driver:
         rows = load(folder, map(Path, filter(None, (self._spec.data_path, self._spec.validation_path))))
         while True:
             try:
-                self._fit(workers, rows | _newest_checkpoint(folder))
+                self._fit(workers, rows | _checkpoints(folder / "checkpoints"))
                 return STOPPED if self._asked_to_stop.is_set() else 0
             except WorkerGroupError as error:
                 failures = list(error.worker_failures.values())
@@ -73,9 +87,10 @@ class Driver:
     def _fit(self, workers: int, cargo: Cargo) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._desk = Desk.options(scheduling_strategy=here).remote()
-        self._relay = relay = Relay(self._spec, self._events, self._desk)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._relay = relay = Relay(self._spec, self._events, self._desk, self._scratch / "arriving")
         self._events.say(StageEvent(stage=f"waiting for Ray to have room for {workers} workers"))
-        trainer = TorchTrainer(
+        trainer = _Trainer(
             loop,
             train_loop_config=Order(self._spec, cargo, self._desk),
             scaling_config=ScalingConfig(
@@ -84,13 +99,18 @@ class Driver:
                 resources_per_worker=self._each,
                 placement_strategy="SPREAD",
             ),
-            run_config=RunConfig(storage_path=str(Path(self._spec.work_dir) / "ray"), failure_config=FailureConfig()),
+            run_config=RunConfig(
+                storage_path=str(self._scratch / "ray"),
+                failure_config=FailureConfig(),  # no second try of its own
+                logging_config=LoggingConfig(log_level="WARNING"),
+            ),
         )
         try:
             trainer.fit()
         finally:
             relay.close()
             ray.kill(self._desk)
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def _each_has(spec: RunSpec) -> dict[str, float]:
@@ -101,7 +121,7 @@ def _each_has(spec: RunSpec) -> dict[str, float]:
     return {"CPU": spec.resources.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
 
 
-def _newest_checkpoint(folder: Path) -> Cargo:
-    """What a run goes on from."""
-    checkpoint = newest_valid(folder / "checkpoints")
-    return {} if checkpoint is None else load(folder, (path for path in checkpoint.iterdir() if path.is_file()))
+def _checkpoints(folder: Path) -> Cargo:
+    """What a run goes on from, with the best one for a run that may stop early."""
+    newest_valid(folder)  # what is broken is no longer there
+    return load(folder.parent, (path for path in folder.glob("checkpoint-*/*") if path.is_file()))

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class DeskOwner:
         self.asks_to_stop = False
         self._desk = desk
         self._folder = folder
-        self._is_first = os.environ["RANK"] == "0"
+        self._rank = os.environ["RANK"]
 
     def heed(self) -> None:
         """Listen to the desk."""
@@ -91,17 +92,20 @@ class DeskOwner:
         """Tell an event, and before it send the files that it speaks of."""
         if isinstance(event, CheckpointEvent):
             folder = self._folder / "checkpoints" / f"checkpoint-{event.step}"
-            # What is this process's alone is where its random numbers are.
-            self._send(folder.iterdir() if self._is_first else folder.glob(f"rng_state_{os.environ['RANK']}.pth"))
+            self._send(path for path in folder.iterdir() if self._sends(path.name))
             barrier()
-        if not self._is_first:
+        if self._rank != "0":
             return
         if isinstance(event, DoneEvent):
             self._send((self._folder / "adapter").iterdir())
         kept = (path.name.partition("-")[2] for path in self._folder.glob("checkpoints/checkpoint-*"))
         ray.get(self._desk.tell.remote(Said(event, frozenset(map(int, kept)))))
 
-    def _send(self, paths: Any) -> None:
+    def _sends(self, name: str) -> bool:
+        """Of a checkpoint: the first process all but where the others' random numbers are, each other one that."""
+        return name == f"rng_state_{self._rank}.pth" if name.startswith("rng_state_") else self._rank == "0"
+
+    def _send(self, paths: Iterable[Path]) -> None:
         for path in sorted(paths):
             for data in pieces(path):
                 ray.get(self._desk.tell.remote(Piece(str(path.relative_to(self._folder)), data)))

@@ -1,6 +1,5 @@
 """What the processes on the cluster tell, passed on by the driver as if it trained itself: files first, then words."""
 
-import contextlib
 import os
 import shutil
 import threading
@@ -19,13 +18,12 @@ TRAINING = StageEvent(stage="training")
 class Relay:
     """Hears one desk, in a thread of its own, until `close`."""
 
-    def __init__(self, spec: RunSpec, events: EventStream, desk: Any) -> None:
+    def __init__(self, spec: RunSpec, events: EventStream, desk: Any, scratch: Path) -> None:
         self.has_stopping_point = False  # from the first step on it can save a checkpoint before it stops
         self._spec = spec
         self._events = events
         self._desk = desk
-        self._arriving = Path(spec.work_dir) / "arriving"
-        shutil.rmtree(self._arriving, ignore_errors=True)
+        self._arriving = scratch
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._hear, name="relay", daemon=True)
         self._thread.start()
@@ -43,6 +41,7 @@ class Relay:
                 self._take(message)
         except BaseException as failure:
             self._failure = failure
+            ray.get(self._desk.stop.remote())
             while ray.get(self._desk.hear.remote()) is not None:  # nobody is to wait for room at the desk
                 pass
 
@@ -68,8 +67,7 @@ class Relay:
         _put(self._arriving / "checkpoints" / f"checkpoint-{step}", folder / f"checkpoint-{step}")
         for path in folder.glob("checkpoint-*"):
             if int(path.name.partition("-")[2]) not in kept | {step}:
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(path)
+                shutil.rmtree(path)
 
 
 def _put(arrived: Path, path: Path) -> None:
