@@ -15,6 +15,7 @@ from hearth_storage.objects import ARTIFACTS
 from services.training.tests.place import SHORT, Place, add_base, wait_for
 from tests.support.ray_nodes import RayCluster, ray_cluster
 
+Curve = dict[int, float | None]
 pytestmark = pytest.mark.timeout(600)
 STEADY = SHORT.model_copy(update={"max_steps": 120, "lora_dropout": 0.02})  # dropout: random numbers must go on too
 LONG = SHORT.model_copy(update={"max_steps": 400, "save_steps": 20})
@@ -33,13 +34,27 @@ def backend(request: pytest.FixtureRequest, place: Place) -> Place:
     return place if request.param == "local" else replace(place, ray=request.getfixturevalue("cluster"))
 
 
+@pytest.fixture(scope="module")
+def kept() -> dict[str, Curve]:
+    """What is found once for all tests here; stores are emptied after each."""
+    return {}
+
+
+@pytest.fixture
+def undisturbed(place: Place, kept: dict[str, Curve]) -> Curve:
+    """The curve of a run that nobody interrupts, on this machine: whatever the backend, the same comes of it."""
+    if not kept:
+        finetune = place.begin(place.dataset().id, STEADY)
+        with place.worker():
+            assert place.over(finetune).status is JobStatus.FINISHED, place.told(finetune)
+        kept["undisturbed"] = place.curve(finetune)
+    return kept["undisturbed"]
+
+
 def test_interrupted_it_is_killed_with_nothing_left_and_goes_on_elsewhere_as_if_nothing_had_been(
-    backend: Place, place: Place, tmp_path: Path
+    backend: Place, undisturbed: Curve, tmp_path: Path
 ) -> None:
     dataset = backend.dataset()
-    undisturbed = place.begin(dataset.id, STEADY)
-    with place.worker():  # on this machine, whatever the backend: the same comes of it
-        assert place.over(undisturbed).status is JobStatus.FINISHED, place.told(undisturbed)
     finetune = backend.begin(dataset.id, STEADY)
     with backend.worker() as worker:
         backend.until_step(finetune, 35)
@@ -60,7 +75,7 @@ def test_interrupted_it_is_killed_with_nothing_left_and_goes_on_elsewhere_as_if_
         assert backend.over(again).status is JobStatus.FINISHED, backend.told(again)
 
     assert backend.resumed_at(again) == stopped_at
-    assert backend.curve(again) == pytest.approx(backend.curve(undisturbed), rel=1e-4)
+    assert backend.curve(again) == pytest.approx(undisturbed, rel=1e-4)
     adapter = fetch_adapter(backend.s3, again.adapter_id, tmp_path / "copies")  # raises if a hash is wrong
     assert {path.name for path in adapter.iterdir()} == {
         "adapter_config.json",

@@ -6,24 +6,28 @@ the trainer does here. With it goes all that it started there: Ray ends a job wh
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
-import ray
 from hearth_contracts.finetune import RefusedEvent, RunSpec, StageEvent
 
 from hearth_trainer.events import EventStream
-from hearth_trainer.on_ray.driver import Driver
 
-ENVIRONMENT = {
+EACH_PROCESS = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-"""What the trainer sets for itself, for processes that Ray starts."""
-
+"""What the trainer sets for itself, for the processes that Ray starts."""
+DRIVER = {
+    "RAY_COLOR_PREFIX": "0",  # what they print goes to the job's log
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a node that is taken away is a node that is lost
+}
 NO_CLUSTER = "no Ray cluster answers at {}, or this machine is no node of it: run `ray start` here, and resume"
+
+KNOCK_SECONDS = 15.0
 
 
 def main(address: str, path: Path) -> int:
@@ -31,15 +35,27 @@ def main(address: str, path: Path) -> int:
     events = EventStream()
     spec = RunSpec.model_validate_json(path.read_text(encoding="utf-8"))
     events.say(StageEvent(stage="joining the Ray cluster"))
-    os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # the lines of its processes go to the job's log
+    os.environ.update(DRIVER)
+    import ray  # seconds of imports: after the word that they have begun
+
     try:
-        ray.init(address, runtime_env={"env_vars": ENVIRONMENT}, logging_level="warning")
-    except ConnectionError as error:
+        if address != "auto":
+            _knock(address)  # Ray itself would try for minutes
+        ray.init(address, runtime_env={"env_vars": EACH_PROCESS}, logging_level="warning")
+    except OSError as error:  # ConnectionError, of both
         events.say(RefusedEvent(reason=f"{NO_CLUSTER.format(address)} ({str(error).splitlines()[0]})"))
         return 0
+    from hearth_trainer.on_ray.driver import Driver
+
     driver = Driver(spec, events)
     signal.signal(signal.SIGTERM, driver.stop)
     return driver.run()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
 
 
 if __name__ == "__main__":

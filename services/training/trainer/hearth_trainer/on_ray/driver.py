@@ -101,7 +101,7 @@ class Driver:
             ),
             run_config=RunConfig(
                 storage_path=str(self._scratch / "ray"),
-                failure_config=FailureConfig(),  # no second try of its own
+                failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),  # beginning again is ours
                 logging_config=LoggingConfig(log_level="WARNING"),
             ),
         )
