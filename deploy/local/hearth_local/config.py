@@ -26,8 +26,6 @@ PASSED_ON = re.compile(
     r"|(HEARTH|HF|SSL|OMP|VLLM|CUDA|NVIDIA|NCCL|OTEL|RAY)_.*"
 )
 """What the programs get of the caller's environment: the system's, the way to the internet, and settings."""
-TRAINERS = {"local": "training", "ray": "ray"}
-"""The environment of the trainer, for each executor."""
 
 
 class CannotStart(Exception):
@@ -158,6 +156,7 @@ def write_private(path: Path, text: str) -> Path:
 def process_environment(config: Config, keys: Secrets) -> dict[str, str]:
     """The environment of every process of the platform: settings and secrets go this way, never on a command line."""
     ports = config.ports
+    trainer = "ray" if os.environ.get("HEARTH_TRAINING_EXECUTOR") == "ray" else "training"
     direct = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1,localhost")))
     return {
         **{name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)},
@@ -176,9 +175,7 @@ def process_environment(config: Config, keys: Secrets) -> dict[str, str]:
         "HEARTH_DATASET_PORT": str(ports["dataset"]),
         "HEARTH_MANAGEMENT_URL": f"http://127.0.0.1:{ports['management']}",
         "HEARTH_DATASET_URL": f"http://127.0.0.1:{ports['dataset']}",
-        "HEARTH_TRAINER_PYTHON": str(
-            env_python("ray" if os.environ.get("HEARTH_TRAINING_EXECUTOR") == "ray" else "training")
-        ),
+        "HEARTH_TRAINER_PYTHON": str(env_python(trainer)),
         **config.extra_env,
     }
 
