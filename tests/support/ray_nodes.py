@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 from hearth_jobs.guard import descendants, end, guarded, kill_all
 from hearth_local.paths import env_python
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from tests.support.servers import free_port
 
@@ -67,14 +69,21 @@ class RayCluster:
         return found
 
 
+@retry(retry=retry_if_exception_type(OSError), stop=stop_after_delay(60), wait=wait_fixed(0.1), reraise=True)
+def _wait_for_head(cluster: RayCluster) -> None:
+    socket.create_connection((HEAD_IP, cluster.port), 5).close()
+
+
 @contextmanager
 def ray_cluster(nodes: int) -> Iterator[RayCluster]:
-    """So many nodes; they are started one after the other, and a run waits until there is room for it."""
+    """So many nodes. The head answers; the others are starting, and a run waits until there is room for it."""
     # Not pytest's folder: the path of a socket is 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as scratch:
         cluster = RayCluster(Path(scratch), free_port())
         try:
-            for _ in range(nodes):
+            cluster.start_node()
+            _wait_for_head(cluster)
+            for _ in range(nodes - 1):
                 cluster.start_node()
             yield cluster
         finally:
