@@ -7,10 +7,11 @@ from typing import Any
 
 import ray
 from hearth_contracts.finetune import RefusedEvent, RunSpec, StageEvent
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.exceptions import RayTrainError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hearth_trainer.checkpoints import newest_valid
@@ -24,6 +25,8 @@ from hearth_trainer.refusal import Refused
 
 STOPPED = 128 + 15
 """The exit code of a run that was asked to stop and has saved a checkpoint."""
+RAYS_OWN = (RayError, RayTrainError)
+"""A process that died, that cannot be reached, or that did not answer in time."""
 MOST_LOSSES = 3
 """So many times a run is begun again; each time it may have got further."""
 
@@ -76,8 +79,8 @@ class Driver:
                 if refusals := [str(each) for each in failures if isinstance(each, Refused)]:
                     self._events.say(RefusedEvent(reason=refusals[0]))
                     return 0
-                # Where all of them failed by themselves it is the training that failed.
-                was_lost = len(failures) < workers or any(isinstance(each, RayActorError) for each in failures)
+                # Where all of them raised errors of their own it is the training that failed; of what is lost Ray tells.
+                was_lost = len(failures) < workers or any(isinstance(each, RAYS_OWN) for each in failures)
                 if self._asked_to_stop.is_set() or not was_lost or losses == MOST_LOSSES:
                     raise
                 losses += 1
