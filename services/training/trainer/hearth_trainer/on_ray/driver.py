@@ -79,7 +79,7 @@ class Driver:
                 if refusals := [str(each) for each in failures if isinstance(each, Refused)]:
                     self._events.say(RefusedEvent(reason=refusals[0]))
                     return 0
-                # Where all of them raised errors of their own it is the training that failed; of what is lost Ray tells.
+                # Where all raised errors of their own it is the training that failed; of what is lost Ray tells.
                 was_lost = len(failures) < workers or any(isinstance(each, RAYS_OWN) for each in failures)
                 if self._asked_to_stop.is_set() or not was_lost or losses == MOST_LOSSES:
                     raise
