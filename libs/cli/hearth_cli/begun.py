@@ -50,13 +50,13 @@ def fit_table(report: FitReport) -> Table | str:
     return table(("resource", "needed", "available", "fits", "what to do"), rows)
 
 
-def settings(given: Iterable[str] | None) -> dict[str, Any]:
+def settings(given: Iterable[str] | None, option: str = "--set") -> dict[str, Any]:
     """`NAME=VALUE` pairs, a value being JSON where it can be read as such, else text. Raises typer.BadParameter."""
     found: dict[str, Any] = {}
     for pair in given or ():
         name, equals, value = pair.partition("=")
         if not equals:
-            raise typer.BadParameter(f"--set {pair}: write NAME=VALUE")
+            raise typer.BadParameter(f"{option} {pair}: write NAME=VALUE")
         try:
             found[name] = json.loads(value)
         except ValueError:

@@ -65,6 +65,8 @@ def test_a_refusal_is_4_with_what_where_and_what_to_do(server: StandIn) -> None:
         ("finetune", "create", "model", "data", "--set", "n_epochs"),
         ("finetune", "create", "model", "data", "--set", "n_epochs=-1"),
         ("finetune", "create", "model", "data", "--set", "no_such=1"),
+        ("finetune", "create", "model", "data", "--resource", "workers"),
+        ("finetune", "create", "model", "data", "--resource", "workers=0"),
         ("deploy", "create", "model", "--set", "max_model_len=short"),
     ],
 )

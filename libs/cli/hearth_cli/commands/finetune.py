@@ -33,6 +33,9 @@ def create(
     dataset_id: Annotated[str, typer.Argument(help="the dataset's id")],
     name: Annotated[str, typer.Option(help="names the training, and so the adapter")] = "adapter",
     given: Setting = None,
+    resources: Annotated[
+        list[str] | None, typer.Option("--resource", help="of a Ray cluster, e.g. workers=4; repeatable")
+    ] = None,
     deploy: Annotated[bool, typer.Option("--deploy", help="serve it beside its base once it is trained")] = False,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="higher ones begin first")] = 0,
     watch: Watch = False,
@@ -49,7 +52,10 @@ def create(
             )
             show({"plan": plan, "fit": report}, as_json, lambda: fit_table(report))
         else:
-            run = client.finetune.create(name, model_id, dataset_id, chosen, priority=priority, deploy=deploy)
+            run = client.finetune.create(
+                name, model_id, dataset_id, chosen, priority=priority, deploy=deploy,
+                resources=settings(resources, "--resource"),
+            )  # fmt: skip
             finish_run(run, watch, as_json)
 
 
