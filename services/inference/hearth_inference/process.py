@@ -50,7 +50,7 @@ class EngineProcess:
                 heartbeat=GUARD_HEARTBEAT_SECONDS,
                 stdout=out,
                 stderr=out,
-                env=driver.environment(scratch),
+                env=driver.environment(spec, scratch),
                 cwd=scratch,
             )
         self.client = httpx.Client(base_url=self.url, timeout=_REQUEST_SECONDS, trust_env=False)

@@ -128,7 +128,7 @@ def test_vllm_is_told_where_traces_go_and_by_which_protocol(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret")
     driver = VllmDriver(settings())
-    command, environment = driver.command(SPEC, model, 1), driver.environment(tmp_path)
+    command, environment = driver.command(SPEC, model, 1), driver.environment(SPEC, tmp_path)
     assert command[command.index("--otlp-traces-endpoint") + 1] == "http://collector:4318/v1/traces"
     assert not any("secret" in word for word in command)
     assert environment["OTEL_EXPORTER_OTLP_HEADERS"] == "authorization=secret"
@@ -136,11 +136,20 @@ def test_vllm_is_told_where_traces_go_and_by_which_protocol(
     assert environment["OTEL_SERVICE_NAME"] == "hearth-vllm"
 
 
+def test_nothing_is_compiled_while_requests_wait_unless_that_was_asked_for(tmp_path: Path) -> None:
+    def compiles(device: str, eager: bool | None) -> bool:
+        spec = SPEC.model_copy(update={"settings": EngineSettings(enforce_eager=eager)})
+        return "TORCHDYNAMO_DISABLE" not in VllmDriver(settings(engine_device=device)).environment(spec, tmp_path)
+
+    assert [compiles("cpu", eager) for eager in (None, True, False)] == [False, False, True]
+    assert compiles("cuda", None)
+
+
 @pytest.mark.parametrize("engine", list(Engine))
 def test_no_secret_of_ours_reaches_an_engine(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HEARTH_REDIS_URL", "HEARTH_S3_SECRET_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "the-secret")
-    environment = driver_for(settings(engine=engine)).environment(tmp_path)
+    environment = driver_for(settings(engine=engine)).environment(SPEC, tmp_path)
     assert "the-secret" not in environment.values()
     assert (environment["HF_HUB_OFFLINE"], environment["DO_NOT_TRACK"]) == ("1", "1")
 
@@ -148,7 +157,7 @@ def test_no_secret_of_ours_reaches_an_engine(engine: Engine, tmp_path: Path, mon
 def test_no_engine_runs_code_that_comes_with_a_model(model: Path, tmp_path: Path) -> None:
     assert "--trust-remote-code" not in driver_for(settings(engine=Engine.VLLM)).command(SPEC, model, 1)
     infinity = driver_for(settings(engine=Engine.INFINITY))
-    assert infinity.environment(tmp_path)["INFINITY_TRUST_REMOTE_CODE"] == "false"
+    assert infinity.environment(SPEC, tmp_path)["INFINITY_TRUST_REMOTE_CODE"] == "false"
 
 
 def test_nothing_fits_beside_an_engine_on_a_gpu(model: Path) -> None:

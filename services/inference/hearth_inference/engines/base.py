@@ -40,7 +40,7 @@ class EngineDriver(Protocol):
         """How to start it, listening where the settings say. Raises OSError, ValueError when a model cannot be read."""
         ...
 
-    def environment(self, scratch: Path) -> dict[str, str]:
+    def environment(self, spec: DeploymentSpec, scratch: Path) -> dict[str, str]:
         """Its whole environment: no secrets of ours, no way to the internet."""
         ...
 

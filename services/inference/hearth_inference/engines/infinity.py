@@ -32,7 +32,7 @@ class InfinityDriver:
             "--log-level", "warning",
         ]  # fmt: skip
 
-    def environment(self, scratch: Path) -> dict[str, str]:
+    def environment(self, spec: DeploymentSpec, scratch: Path) -> dict[str, str]:
         """See EngineDriver."""
         return {
             **clean_environment(scratch, self.settings.engine_python),

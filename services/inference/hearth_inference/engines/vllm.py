@@ -37,18 +37,22 @@ class VllmDriver:
             "--host", self.settings.engine_host, "--port", str(port),
             "--enable-lora", "--disable-uvicorn-access-log",
         ]  # fmt: skip
-        if self.settings.engine_device == "cpu" and asked.enforce_eager is None:
-            command.append("--enforce-eager")  # torch.compile costs a minute and gains nothing clear there
+        if self._is_eager(asked) and asked.enforce_eager is None:
+            command.append("--enforce-eager")
         if asked.tool_call_parser:
             command.append("--enable-auto-tool-choice")
         if address := traces.endpoint():
             command += ["--otlp-traces-endpoint", address]
         return command + flags(asked)
 
+    def _is_eager(self, asked: EngineSettings) -> bool:
+        """On a CPU unless asked otherwise: there torch.compile costs a minute and gains nothing clear."""
+        return self.settings.engine_device == "cpu" and asked.enforce_eager is not False
+
     def _settled(self, spec: DeploymentSpec, model: Path) -> EngineSettings:
         return self.settings.settled(spec.settings, context_of(json.loads((model / "config.json").read_text("utf-8"))))
 
-    def environment(self, scratch: Path) -> dict[str, str]:
+    def environment(self, spec: DeploymentSpec, scratch: Path) -> dict[str, str]:
         """See EngineDriver."""
         environment = {
             **clean_environment(scratch, self.settings.engine_python),
@@ -60,6 +64,10 @@ class VllmDriver:
         if self.settings.engine_device == "cpu":
             environment["VLLM_CPU_KVCACHE_SPACE"] = str(self.settings.cpu_kv_cache_gib)
             environment["VLLM_CPU_OMP_THREADS_BIND"] = self.settings.cpu_threads or _threads(os.sched_getaffinity(0))
+        if self._is_eager(spec.settings):
+            # vLLM compiles one function of its sampler all the same: its first request for logprobs held up all others
+            # for 17 s.
+            environment["TORCHDYNAMO_DISABLE"] = "1"
         return environment
 
     def memory_needed(self, spec: DeploymentSpec, model: Path) -> int | None:
