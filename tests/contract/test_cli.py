@@ -136,10 +136,10 @@ def test_status_shows_deployments_and_usage_what_was_asked(call: Call) -> None:
     call("chat", "Hello", "--max-tokens", "3")
     assert "READY" in call("status").stdout
     assert {"programs", "deployments", "jobs"} <= read(call("status", "--json")).keys()
-    assert "completion tokens" in call("usage").stdout
     for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.2), reraise=True):  # it is brought in later
         with attempt:
             assert any(row["completion_tokens"] for row in read(call("usage", "--json")))
+    assert "completion tokens" in call("usage").stdout
 
 
 def test_what_is_not_there_is_refused(call: Call) -> None:
