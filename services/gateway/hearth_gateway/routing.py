@@ -16,6 +16,8 @@ from redis import Redis
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 1.0
+SETTLE_SECONDS = 3.0
+"""After an outage of Redis nodes have so long to say anew that they are there: their leases may have ended in it."""
 SHUN_SECONDS = 3.0
 MOST_ABOVE_MEAN = 1.25
 """Affinity gives way when an engine has so many times the mean of outstanding requests (bounded load)."""
@@ -180,6 +182,8 @@ class RouteWatcher:
             try:
                 with self.redis.pubsub(ignore_subscribe_messages=True) as wakes:  # type: ignore[no-untyped-call]
                     wakes.subscribe(keys.WAKE)
+                    if away:
+                        self._over.wait(SETTLE_SECONDS)
                     while not self._over.is_set():
                         self.router.replace(read_table(self.redis, self.deployments))
                         self._tell_asked()

@@ -253,6 +253,27 @@ def test_what_another_version_wrote_to_redis_does_not_end_the_watching(
         place.report(far, "LLM")  # type: ignore[arg-type]
 
 
+def test_a_redis_that_comes_back_without_the_nodes_leases_takes_no_route_before_they_have_said_anew_that_they_are_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    router = Router()
+    with closing(connect(RedisSettings(redis_url=f"redis://127.0.0.1:{port}/0"))) as client:  # type: ignore[arg-type]
+        watcher = RouteWatcher(client, DeploymentStore(client, JobStore(client)), router)
+        with valkey(tmp_path, port) as redis:
+            NodeRegistry(redis).report(report_of("http://127.0.0.1:1"))
+            watcher.start()
+            Place.eventually(lambda: "LLM" in router.table.ready)
+        Place.eventually(lambda: "Redis cannot be read" in caplog.text)
+        with valkey(tmp_path, port) as redis:
+            redis.delete(keys.node("n"))
+            Place.eventually(lambda: redis.pubsub_numsub(keys.WAKE)[0][1] == 1)
+            assert "LLM" in router.table.ready
+            NodeRegistry(redis).report(report_of("http://127.0.0.1:2"))
+            Place.eventually(lambda: router.table.ready["LLM"].urls == ("http://127.0.0.1:2",))
+        watcher.stop()
+
+
 def test_routes_outlive_the_redis_server_and_are_fresh_again_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
