@@ -9,7 +9,7 @@ from hearth_jobs.replies import text
 NODE_LEASE_SECONDS = 6.0
 
 
-def is_dead(report: NodeReport) -> bool:
+def outlives_its_node(report: NodeReport) -> bool:
     """Whether the node that made it is proven dead, though its lease holds; False where it is on another machine.
 
     Its engine may live on for a moment, until its guard has ended it.

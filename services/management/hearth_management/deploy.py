@@ -22,7 +22,7 @@ from hearth_contracts.jobs import Job, JobStatus
 from hearth_fit.facts import FactsUnknown
 from hearth_jobs.deployments import LLM_DEPLOYMENT, Deployment
 from hearth_jobs.idempotency import Recorder, no_record
-from hearth_jobs.nodes import is_dead
+from hearth_jobs.nodes import outlives_its_node
 from hearth_storage.model_store import StoredModel, snapshot_path
 
 from hearth_management.adapters import Base, check_adapter
@@ -184,7 +184,7 @@ def status(services: Services, name: str = LLM_DEPLOYMENT) -> DeployStatus:
         raise _nothing(name)
     spec = record.desired or record.latest
     job = services.jobs.get(spec.job_id)
-    reports = [node for node in services.nodes.live() if node.deployment == name and not is_dead(node)]
+    reports = [node for node in services.nodes.live() if node.deployment == name and not outlives_its_node(node)]
     state, detail = _state(record, job, reports)
     answering = [node for node in reports if node.state is DeploymentState.READY]
     replicas = _replicas(record, reports)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from hearth_contracts.deploy import DeploymentState, NodeReport
 from hearth_jobs import tallies
-from hearth_jobs.nodes import is_dead
+from hearth_jobs.nodes import outlives_its_node
 from hearth_jobs.tallies import Tally
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
@@ -34,7 +34,9 @@ def _replicas(services: Services) -> Iterator[Metric]:
     )
     ready = GaugeMetricFamily("hearth_deployment_ready_replicas", "Engines that answer requests", labels=["deployment"])
     adapters = GaugeMetricFamily("hearth_deployment_adapters", "Adapters that are to be served", labels=["deployment"])
-    ready_nodes = (node for node in services.nodes.live() if node.state is DeploymentState.READY and not is_dead(node))
+    ready_nodes = (
+        node for node in services.nodes.live() if node.state is DeploymentState.READY and not outlives_its_node(node)
+    )
     answering = Counter(node.deployment for node in ready_nodes)
     for record in services.deployments.all():
         wanted = record.desired

@@ -46,11 +46,11 @@ class Desk:
         self._stop = asyncio.Event()
 
     async def tell(self, message: Message) -> None:
-        """For the driver; returns once there is room for it."""
+        """For the processes, and for the driver's None; returns once there is room for it."""
         await self._messages.put(message)
 
     async def hear(self) -> Message:
-        """The next one, once there is one."""
+        """For the driver: the next one, once there is one."""
         return await self._messages.get()
 
     async def stop(self) -> None:
