@@ -173,6 +173,8 @@ def test_pods_reach_one_another_where_they_must_and_compose_lets_them_and_nowher
         ("gateway", "dataset", 8082),
         ("gateway", "inference-llm", ANY),
         ("gateway", "inference-embeddings", ANY),
+        ("management", "inference-llm", ANY),
+        ("management", "inference-embeddings", ANY),
     }
     services = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]
     for source, target, _ in found:

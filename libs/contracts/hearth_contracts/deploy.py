@@ -147,6 +147,7 @@ class NodeReport(Frozen):
     task: Task = Field(default_factory=usual_task, description="which routes its models answer")
     state: DeploymentState
     url: str = Field(description="where its engine answers, e.g. http://127.0.0.1:41234; empty while LOADING")
+    health_url: str = Field(default="", description="what answers 2xx there as long as the engine lives")
     models: tuple[str, ...] = Field(default=(), description="every model name the engine answers to")
     adapter_ids: tuple[str, ...] = ()
     model_id: str
@@ -157,3 +158,7 @@ class NodeReport(Frozen):
         default=(),
         description="the jobs of the versions of which an engine runs there, or is about to",
     )
+
+    def silenced(self, detail: str) -> "NodeReport":
+        """The same of a node whose engine answers no request, for the reason given."""
+        return self.model_copy(update={"state": DeploymentState.LOADING, "url": "", "health_url": "", "detail": detail})

@@ -111,8 +111,7 @@ class Keeper:
     def _true_report(self) -> NodeReport | None:
         if self._report is None or self._report.state is not DeploymentState.READY or self._still_ready():
             return self._report
-        words = "the engine does not answer; it is replaced if that goes on"
-        return self._report.model_copy(update={"state": DeploymentState.LOADING, "url": "", "detail": words})
+        return self._report.silenced("the engine does not answer; it is replaced if that goes on")
 
     def _send(self) -> None:
         report = self._true_report()

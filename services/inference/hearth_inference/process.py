@@ -35,6 +35,7 @@ class EngineProcess:
         self.spec = spec
         port = _free_port(host)
         self.url = f"http://{host}:{port}"
+        self.health_url = self.url + driver.health_path
         self.started = time.monotonic()
         self.ready_since: float | None = None
         self.log = log

@@ -29,6 +29,7 @@ def report_of(
         task=spec.task,
         state=state,
         url=engine.url if engine is not None and state is not DeploymentState.LOADING else "",
+        health_url=engine.health_url if engine is not None and state is not DeploymentState.LOADING else "",
         models=(spec.served_name, spec.model_id, *spec.adapter_ids) if engine is not None else (),
         adapter_ids=spec.adapter_ids,
         model_id=spec.model_id,

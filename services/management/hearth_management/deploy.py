@@ -26,6 +26,7 @@ from hearth_jobs.nodes import outlives_its_node
 from hearth_storage.model_store import StoredModel, snapshot_path
 
 from hearth_management.adapters import Base, check_adapter
+from hearth_management.asking import as_they_are
 from hearth_management.fit import deploy_report, facts_of, require_room
 from hearth_management.models import require_model
 from hearth_management.services import Services
@@ -184,7 +185,8 @@ def status(services: Services, name: str = LLM_DEPLOYMENT) -> DeployStatus:
         raise _nothing(name)
     spec = record.desired or record.latest
     job = services.jobs.get(spec.job_id)
-    reports = [node for node in services.nodes.live() if node.deployment == name and not outlives_its_node(node)]
+    mine = [node for node in services.nodes.live() if node.deployment == name and not outlives_its_node(node)]
+    reports = as_they_are(mine)
     state, detail = _state(record, job, reports)
     answering = [node for node in reports if node.state is DeploymentState.READY]
     replicas = _replicas(record, reports)

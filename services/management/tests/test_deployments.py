@@ -1,9 +1,13 @@
 """Deployments by name, engine settings, adapters looked at before they are deployed, and whether all of it fits."""
 
+import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -112,16 +116,51 @@ def test_a_model_is_deployed_under_the_name_of_its_task_alone(
 # -- replicas
 
 
-def node(services: Services, replica: int, state: DeploymentState, detail: str = "", node_id: str = "") -> None:
+def node(
+    services: Services, replica: int, state: DeploymentState, detail: str = "", node_id: str = "", health_url: str = ""
+) -> None:
     record = services.deployments.get("default")
     assert record is not None
     assert record.desired is not None
     services.nodes.report(
         NodeReport(
             node_id=node_id or f"host-{replica}:7:1@x", deployment="default", engine=Engine.VLLM, state=state, url="http://x",
-            model_id=BASE, generation=record.desired.generation, replica=replica, detail=detail,
+            model_id=BASE, generation=record.desired.generation, replica=replica, detail=detail, health_url=health_url,
         )
     )  # fmt: skip
+
+
+@contextmanager
+def engine() -> Iterator[str]:
+    """The address of something that answers as engines do when asked how they are: with the code in the path."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(int(self.path[1:]))
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_an_engine_is_told_to_answer_no_longer_than_it_lives_whatever_its_node_said_last(
+    client: TestClient, services: Services, put_model: PutModel
+) -> None:
+    put_model(BASE)
+    answered(ask(client, replicas=2))
+    with engine() as url:
+        node(services, 0, DeploymentState.READY, health_url=f"{url}/200")
+        node(services, 1, DeploymentState.READY, health_url=f"{url}/503")
+        assert answered(client.get("/v1/deploy/status"))["replicas"]["ready"] == 1
+    with socket.create_server(("127.0.0.1", 0)) as listens:  # and says nothing: an engine may be busy
+        silent = f"http://127.0.0.1:{listens.getsockname()[1]}/health"
+        node(services, 0, DeploymentState.READY, health_url=silent)
+        assert answered(client.get("/v1/deploy/status"))["state"] == "READY"
+    status = answered(client.get("/v1/deploy/status"))  # nobody listens there any more
+    assert (status["state"], status["serving"]) == ("LOADING", None)
+    assert "died" in status["detail"]
 
 
 def test_the_status_says_how_many_replicas_there_are_to_be_how_many_answer_and_where_each_is(
