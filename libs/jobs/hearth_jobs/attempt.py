@@ -32,6 +32,7 @@ from structlog.contextvars import bound_contextvars
 
 from hearth_jobs.config import GUARD_HEARTBEAT_SECONDS, RENEW_SECONDS, STUCK_SECONDS
 from hearth_jobs.guard import end, guarded
+from hearth_jobs.oom import oom_kills, wanted_memory
 from hearth_jobs.owners import this_process
 from hearth_jobs.store import ClaimRefused, JobMissing, JobStore, StaleAttempt
 from hearth_jobs.traced import attempting
@@ -41,6 +42,14 @@ log = logging.getLogger(__name__)
 
 class WorkFailed(Exception):
     """The work cannot be done; the message says what happened and what to do, in the user's terms."""
+
+
+class OutOfMemory(WorkFailed):
+    """The kernel killed the process for want of memory, or may have: where nobody can tell, that is likeliest."""
+
+
+class WorkKilled(Exception):
+    """Somebody killed the work's process, and not for want of memory: it is to be tried again, as after a crash."""
 
 
 class Interrupted(Exception):
@@ -55,7 +64,8 @@ class LeaseLost(Exception):
     """Another attempt holds the job now; nothing more may be written."""
 
 
-OUT_OF_MEMORY = "most likely for want of memory"
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""The exit codes of a process that was killed -9: as its parent sees it, and as a guard or shell says it."""
 NO_ROOM = "the disk is full: free some space and begin again"
 
 
@@ -119,7 +129,8 @@ class Attempt:
         """Run a process under a guard and give its standard output line by line; its standard error goes to the log.
 
         On an interrupt the whole process group is asked to end, given `grace` seconds, and killed; then Interrupted
-        is raised here. Raises WorkFailed, with the last words of its log, when it exits with another code than 0.
+        is raised here. Raises WorkFailed, with the last words of its log, when it exits with another code than 0;
+        OutOfMemory or WorkKilled when it was killed.
         """
         self.check()
         with self.log_path.open("a", encoding="utf-8") as errors:
@@ -137,6 +148,7 @@ class Attempt:
 
     def follow(self, child: "subprocess.Popen[str]", grace: float) -> Iterator[str]:
         """`lines`, of a guarded process that runs already: from now on this attempt feeds its guard, and ends it."""
+        kills = oom_kills()
         with self._lock:
             self._children.append(child)
             self._grace = max(self._grace, grace)
@@ -156,7 +168,7 @@ class Attempt:
                     pipe.close()
         self.check()
         if code != 0:
-            raise WorkFailed(_why(code, last_words(self.log_path)))
+            raise _failure(code, wanted_memory(kills), last_words(self.log_path))
 
     # -- the threads -----------------------------------------------------------------------------------------
 
@@ -241,6 +253,11 @@ def with_attempt(store: JobStore, job_id: str, log_path: Path, body: Callable[[A
             status, words = _outcome(attempt, body)
             _record(attempt, status, words)
             span.outcome(status)
+        except WorkKilled as killed:
+            # Nothing is recorded: this worker ends, and whoever judges the dead counts the attempt, and ends the job
+            # when there were too many.
+            attempt.log(str(killed))
+            log.warning("attempt %d at job %s: %s", number, job_id, killed)
         except (LeaseLost, StaleAttempt) as stale:
             log.warning("attempt %d at job %s is no longer the current one: %s", number, job_id, stale)
 
@@ -261,7 +278,7 @@ def _outcome(attempt: Attempt, body: Callable[[Attempt], None]) -> tuple[JobStat
     except WorkFailed as failure:
         attempt.log(f"FAILED: {failure}")
         return JobStatus.FAILED, str(failure)
-    except (LeaseLost, StaleAttempt):
+    except (LeaseLost, StaleAttempt, WorkKilled):
         raise
     except Exception as error:
         attempt.log(traceback.format_exc())
@@ -293,13 +310,17 @@ def _record(attempt: Attempt, status: JobStatus | None, words: str | None) -> No
             time.sleep(RENEW_SECONDS)
 
 
-def _why(code: int, words: str) -> str:
-    """Why a process ended, with what to do where that is known."""
-    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-        return f"the process was killed (code 137), {OUT_OF_MEMORY}; the last it said: {words}"
+def _failure(code: int, wanted_memory: bool | None, words: str) -> Exception:
+    """What to raise of a process that ended so, with what to do where that is known."""
+    said = f"the last it said: {words}"
+    if code in _KILLED:
+        if wanted_memory is False:
+            return WorkKilled(f"somebody killed the process (code 137); {said}")
+        likely = "" if wanted_memory else "most likely "
+        return OutOfMemory(f"the process was killed (code 137), {likely}for want of memory; {said}")
     if os.strerror(errno.ENOSPC) in words:
-        return f"{NO_ROOM}; the last it said: {words}"
-    return f"the process ended with code {code}: {words}"
+        return WorkFailed(f"{NO_ROOM}; {said}")
+    return WorkFailed(f"the process ended with code {code}: {words}")
 
 
 def last_words(path: Path, limit: int = 600) -> str:

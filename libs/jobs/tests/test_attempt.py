@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from hearth_contracts.jobs import Job, JobKind, JobStatus
-from hearth_jobs import owners
+from hearth_jobs import oom, owners
 from hearth_jobs.attempt import Attempt, WorkFailed, with_attempt
 from hearth_jobs.store import JobStore
 from hearth_telemetry import traces
@@ -139,13 +139,35 @@ def test_a_process_that_fails_is_quoted(store: JobStore, job: Job, tmp_path: Pat
     assert store.get(job.id).error == "the process ended with code 3: tensor trouble"
 
 
-def test_a_process_that_was_killed_is_said_to_have_wanted_memory(store: JobStore, job: Job, tmp_path: Path) -> None:
+def killed(attempt: Attempt) -> None:
+    list(attempt.lines(python("import os; os.kill(os.getpid(), 9)"), env=os.environ, grace=1))
+
+
+def test_a_process_that_somebody_killed_leaves_the_job_to_whoever_counts_its_deaths(
+    store: JobStore, job: Job, tmp_path: Path
+) -> None:
+    with_attempt(store, job.id, tmp_path / "log", killed)
+    (held,) = store.running()
+    assert (held.job.status, held.owner) == (JobStatus.RUNNING, str(owners.this_process()))
+    assert "somebody killed the process (code 137)" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(("after", "words"), [("oom_kill 8", ", for want of"), ("", ", most likely for want of")])
+def test_a_process_that_the_kernel_killed_is_said_to_have_wanted_memory(
+    store: JobStore, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str, words: str
+) -> None:
+    # The kernel's count is a file of ours here: to make it kill one process and no other takes a control group.
+    count = tmp_path / "vmstat"
+    count.write_text("oom_kill 7")
+    monkeypatch.setattr(oom, "VMSTAT", count)
+
     def body(attempt: Attempt) -> None:
-        list(attempt.lines(python("import os; os.kill(os.getpid(), 9)"), env=os.environ, grace=1))
+        code = f"import os; open({str(count)!r}, 'w').write({after!r}); os.kill(os.getpid(), 9)"
+        list(attempt.lines(python(code), env=os.environ, grace=1))
 
     with_attempt(store, job.id, tmp_path / "log", body)
     assert store.get(job.id).status is JobStatus.FAILED
-    assert "was killed (code 137), most likely for want of memory" in str(store.get(job.id).error)
+    assert f"was killed (code 137){words} memory" in str(store.get(job.id).error)
 
 
 def test_a_full_disk_is_called_so(store: JobStore, job: Job, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import httpx
 from hearth_contracts.deploy import DeploymentSpec
 from hearth_jobs.config import GUARD_HEARTBEAT_SECONDS
 from hearth_jobs.guard import end, guarded
+from hearth_jobs.oom import oom_kills, wanted_memory
 
 from hearth_inference.engines.base import EngineDriver, EngineRefused, last_words
 from hearth_inference.health import Health
@@ -36,6 +37,7 @@ class EngineProcess:
         port = _free_port(host)
         self.url = f"http://{host}:{port}"
         self.health_url = self.url + driver.health_path
+        self._oom_kills = oom_kills()
         self.started = time.monotonic()
         self.ready_since: float | None = None
         self.log = log
@@ -140,7 +142,8 @@ class EngineProcess:
             file.seek(max(self._log_start, self.log.stat().st_size - _TAIL_BYTES))
             said = last_words(file.read().decode(errors="replace"))
         if code in (137, -9):
-            said = f"it was killed, most likely for want of memory; before that it said: {said}"
+            why = {True: "for want of memory", False: "by somebody", None: "most likely for want of memory"}
+            said = f"it was killed, {why[wanted_memory(self._oom_kills)]}; before that it said: {said}"
         return f"{said} (the engine's log: {self.log})"
 
 

@@ -12,7 +12,7 @@ from hearth_contracts.datasets import Dataset
 from hearth_contracts.finetune import DoneEvent, Finetune, FinetuneResult, RunSpec, TrainerEvent
 from hearth_contracts.jobs import JobKind
 from hearth_contracts.models import MergeSubject
-from hearth_jobs.attempt import Attempt, WorkFailed, with_attempt
+from hearth_jobs.attempt import Attempt, OutOfMemory, WorkFailed, with_attempt
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect as connect_redis
 from hearth_jobs.finetunes import FinetuneStore
@@ -150,13 +150,8 @@ def _run_trainer(run: Run, spec: RunSpec) -> DoneEvent:
         try:
             for line in backend_for(run.settings).lines(run.attempt, spec, spec_path):
                 follower.take(EVENT.validate_json(line))
-        except WorkFailed as failure:
-            if "code 137" in str(failure):
-                raise WorkFailed(
-                    "the training was killed, most likely for want of memory: "
-                    "use a smaller batch_size, max_length or model"
-                ) from failure
-            raise
+        except OutOfMemory as failure:
+            raise WorkFailed(f"use a smaller batch_size, max_length or model: {failure}") from failure
     if follower.done is None:
         raise WorkFailed("the trainer ended without an adapter; the job's log may tell more")
     return follower.done

@@ -41,12 +41,15 @@ def test_a_whole_run_leaves_an_adapter_that_can_be_verified(place: Place, tmp_pa
     assert {path.name for path in (place.home.runs / finetune.id).iterdir()} == {"result.json", "run.json"}
 
 
-def test_its_worker_killed_the_training_dies_and_goes_on_from_its_checkpoint(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", ["worker", "trainer"])
+def test_its_worker_or_trainer_killed_the_training_dies_and_goes_on_from_its_checkpoint(
+    place: Place, tmp_path: Path, killed: str
+) -> None:
     finetune = place.begin(place.dataset().id, LONG)
     with place.worker() as first:
         place.until_step(finetune, 40)
-        first.kill()
-        first.wait()
+        for process in [first] if killed == "worker" else place.trainers():
+            process.kill()
         wait_for(lambda: not place.trainers(), 10, lambda: f"the trainer lives on: {place.trainers()}")
     assert place.job(finetune).status is JobStatus.RUNNING
 
