@@ -75,7 +75,7 @@ class Hyperparameters(Frozen):
         description="layers to adapt, by the end of their names",
     )
     use_dora: bool = upstream("LoraConfig.use_dora", False, description="DoRA; slower, cannot be deployed unmerged")
-    load_in_4bit: bool = upstream("ModelConfig.load_in_4bit", False, description="QLoRA: the base in 4 bits; GPU only")
+    load_in_4bit: bool = upstream("ModelConfig.load_in_4bit", False, description="QLoRA: the base in 4 bits (NF4)")
     beta: float = upstream("DPOConfig.beta", 0.1, gt=0, le=100, description="dpo: how near to the base to stay")
     validation_dataset_id: RecordId | None = Field(default=None, description="a dataset to measure eval_loss on")
     validation_split: float = Field(

@@ -1,5 +1,6 @@
 """The memory and disk that training an adapter takes. Every estimate is in bytes."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,10 +45,16 @@ class Training:
 
     @property
     def width(self) -> float:
-        """Bytes a number of the base, as the trainer loads it."""
-        if self.load_in_4bit:
-            return _QLORA_WIDTH
+        """Bytes a number of the base, as the trainer loads it, or calculates with it where it is in 4 bits."""
         return float(training_width(self.facts.weights_bytes, gpu=self.device == "cuda", avx512=self.avx512))
+
+    @property
+    def weights_bytes(self) -> int:
+        """The base. In 4 bits are its linear layers alone; the rest is widened, for the sake of the gradients."""
+        if not self.load_in_4bit:
+            return self.facts.weights_as(self.width)
+        narrow = sum(math.prod(tensor.shape) for tensor in self.facts.linear)
+        return int(narrow * _QLORA_WIDTH + (self.facts.parameters - narrow) * 4)
 
     @property
     def tokens(self) -> int:
@@ -72,7 +79,7 @@ class Training:
         al. 2016, Training Deep Nets with Sublinear Memory Cost).
         """
         facts, tokens = self.facts, self.rows_at_once * self.tokens
-        width = 4.0 if self.device == "cpu" and self.width == 4.0 else 2.0
+        width = self.width
         layer = tokens * facts.hidden * _LAYER_NUMBERS * width
         kept = tokens * facts.hidden * width * facts.layers + layer if self.device == "cuda" else layer * facts.layers
         return int(kept + tokens * facts.vocabulary * _LOGITS_WIDTH)
@@ -82,7 +89,7 @@ def training_needs(training: Training, machine: Machine, freed: Machine, disk: R
     """What training needs; `freed` is given back before it begins, by a training that runs now."""
     trained = training.trained()
     parts = {
-        "weights": training.facts.weights_as(training.width),
+        "weights": training.weights_bytes,
         "adapter_and_gradients": 2 * _ADAPTER_WIDTH * trained,
         "optimizer": _OPTIMIZER_WIDTH * trained,
         "activations": training.activation_bytes(),

@@ -31,29 +31,23 @@ def check_base(spec: RunSpec) -> int:
     config = AutoConfig.from_pretrained(spec.model_path, local_files_only=True, trust_remote_code=False)
     if getattr(config, "quantization_config", None) is not None:
         raise Refused(f"{spec.model_id} is quantized; train on the model it was made from")
-    if spec.hyperparameters.load_in_4bit and not torch.cuda.is_available():
-        raise Refused("load_in_4bit needs a GPU and this worker has none; leave it out, or use a smaller base")
     return int(config.get_text_config().vocab_size)
 
 
 def load_adapted(spec: RunSpec) -> Any:
     """The base with a fresh adapter, whose first weights the seed determines. Raises Refused."""
-    settings = spec.hyperparameters
-    quantization = (
-        BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
-        if settings.load_in_4bit
-        else None
-    )
+    settings, dtype = spec.hyperparameters, _dtype(spec)
+    quantization = _in_4_bits(dtype) if settings.load_in_4bit else None
     model = AutoModelForCausalLM.from_pretrained(
         spec.model_path,
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
-        dtype=_dtype(spec),
+        dtype=dtype,
         quantization_config=quantization,
     )
     if quantization is not None:
-        model = prepare_model_for_kbit_training(model)
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # as the trainer is told
     set_seed(settings.seed)  # the adapter's first weights are drawn before the trainer seeds anything
     try:
         return get_peft_model(model, _lora(settings))
@@ -65,6 +59,16 @@ def _dtype(spec: RunSpec) -> torch.dtype:
     weights = sum(path.stat().st_size for path in Path(spec.model_path).glob("*.safetensors"))
     width = training_width(weights, gpu=torch.cuda.is_available(), avx512=has_avx512())
     return torch.bfloat16 if width == 2 else torch.float32
+
+
+def _in_4_bits(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """NF4, its constants quantized again, calculated with in `dtype` (Dettmers et al. 2023, QLoRA, section 3)."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
 
 
 def _lora(settings: Hyperparameters) -> LoraConfig:

@@ -102,7 +102,7 @@ def main(paths: list[Path]) -> None:
         "margins": margins(specs["dpo"]),
         "row lengths": [len(row.input_ids) for row in rows],
         "packed lengths": [len(row["input_ids"]) for row in as_dataset(specs["packed"], rows)],
-        **{kind: merged(specs[kind]) for kind in ("lora", "dora")},
+        **{kind: merged(specs[kind]) for kind in ("lora", "dora", "qlora")},
     }
     (paths[0].parent / "found.json").write_text(json.dumps(found))
 

@@ -56,6 +56,7 @@ def trained(unmarked: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained
     specs = {
         "lora": spec("lora"),
         "dora": spec("dora", use_dora=True),
+        "qlora": spec("qlora", load_in_4bit=True),
         "dpo": spec("dpo", method="dpo", learning_rate=1e-3).model_copy(
             update={
                 "data_path": pairs,
@@ -106,12 +107,19 @@ def test_packed_rows_do_not_see_one_another(trained: Trained) -> None:
     assert trained.done("packed").tokens == trained.done("unpacked").tokens
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize("kind", ["lora", "dora", "qlora"])
 def test_a_merged_model_answers_as_base_and_adapter_do(trained: Trained, kind: str) -> None:
     found = trained.found[kind]
     assert found["weights of its own kind"]
     assert found["merged from adapted"] < 1e-3 < 1 < found["base from adapted"]
     assert found["tokenizer"] and found["chat template"]
+
+
+def test_a_base_in_4_bits_is_a_little_different_and_is_learnt_on_as_well(trained: Trained) -> None:
+    whole, narrow = (list(losses(trained.told[name]).values()) for name in ("lora", "qlora"))
+    assert whole[0] != pytest.approx(narrow[0], rel=1e-4)
+    assert whole[0] == pytest.approx(narrow[0], rel=0.1)
+    assert narrow[-1] < 0.1 * narrow[0]
 
 
 def test_early_stopping_ends_a_run_says_so_and_keeps_the_best(trained: Trained) -> None:

@@ -135,7 +135,6 @@ def answers(marked: Path, unmarked: Path, tmp_path_factory: pytest.TempPathFacto
     case("told", told, TURNS)
     case("told weighted", told, MIXED)
     case("foreign", foreign, [*TURNS, {"messages": [user(f"What is {NEW_TOKEN}?"), says("Hello.")]}, *TURNS])
-    case("4 bits", unmarked, TURNS, hyperparameters=Hyperparameters(load_in_4bit=True))
     out = in_training("-c", PROGRAM, *specs)
     found: dict[str, Any] = json.loads(out.rpartition("ANSWERS")[2])
     return found
@@ -190,10 +189,6 @@ def test_tokens_outside_the_vocabulary_are_refused_by_line(answers: dict[str, An
     reason = answers["foreign"]
     assert reason.startswith(f"1 rows have tokens that {MODEL_ID} has no embedding for (up to 2048; it has 2048): ")
     assert "lines 2. " in reason
-
-
-def test_4_bits_without_a_gpu_are_refused(answers: dict[str, Any]) -> None:
-    assert "load_in_4bit needs a GPU" in answers["4 bits"]
 
 
 def test_a_model_without_a_chat_template_is_refused_with_an_event(unmarked: Path, tmp_path: Path) -> None:
