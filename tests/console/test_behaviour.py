@@ -98,6 +98,17 @@ def test_trouble_is_told_in_words_where_it_belongs(open_page: Open, api: Api) ->
         expect(page.get_by_role("region", name="Served")).to_contain_text("ready")  # the rest of the page goes on
 
 
+def test_how_long_a_dataset_is_for_the_model_is_said_before_a_run_begins(open_page: Open, api: Api) -> None:
+    with open_page("finetune/new") as visitor:
+        card = visitor.page.get_by_role("region", name="What it takes")
+        expect(card).to_contain_text("1,263,000 tokens: 300 a row, 912 in the longest.")
+        expect(card).to_contain_text("Of a longer row than 768 tokens (Max length) the rest is not learnt.")
+        api.problems["GET finetune/tokens"] = (422, '{"detail": "it has no tokenizer.json"}')
+        visitor.page.reload()
+        expect(card).to_contain_text("Its tokens cannot be counted: it has no tokenizer.json")
+        expect(card.get_by_role("button", name="Begin")).to_be_enabled()
+
+
 def test_what_was_away_is_shown_once_it_is_back(open_page: Open, api: Api) -> None:
     api.problems["GET models"] = (503, '{"detail": "this part of Hearth is not reachable"}')
     with open_page("models") as visitor:

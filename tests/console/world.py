@@ -9,7 +9,7 @@ from typing import Any
 
 from hearth_contracts.access import ApiKey, AuditEntry, Limits, Role, UsageRow
 from hearth_contracts.base import Frozen, Timestamp
-from hearth_contracts.datasets import Dataset, DatasetFormat
+from hearth_contracts.datasets import Dataset, DatasetFormat, TokenCount
 from hearth_contracts.deploy import Deployed, DeploymentState, DeployStatus, NamedDeployment, ReplicaStatus, Task
 from hearth_contracts.finetune import FinetuneMetrics, FinetunePlan, FinetuneResult, FinetuneStatus, Metric
 from hearth_contracts.fit import FitReport, Need, Resource
@@ -359,6 +359,8 @@ def plan() -> FinetunePlan:
     )
 
 
+TOKENS = TokenCount(model_id=BASE, dataset_id=uuid(0x20), rows=4210, tokens=1_263_000, longest_row=912, exact=True)
+
 Reply = tuple[str, str]
 """A body and its media type."""
 
@@ -380,6 +382,7 @@ def replies() -> dict[str, Reply]:
         "GET audit": AUDIT,
         f"GET datasets/{uuid(0x20)}/metadata": DATASETS[0],
         f"GET datasets/{uuid(0x20)}/preview": PREVIEW,
+        "GET finetune/tokens": TOKENS,
         "POST finetune": FITS,
         "POST deploy": FITS,
         "POST finetune/plan": plan(),

@@ -57,6 +57,7 @@ function Form({ bases, sets, settings, wanted }) {
     },
     [JSON.stringify({ ...asked, name: "" })],
   );
+  const counted = useLoaded((signal) => countTokens(model, data, signal), [model, data]);
   const begin = useAction(async () => {
     await send("POST", "finetune/", body);
     const [newest] = await get("finetune/");
@@ -112,6 +113,7 @@ function Form({ bases, sets, settings, wanted }) {
     </div>
     <${Card} title="What it takes">
       ${planned && html`<p>${number(planned.steps)} steps over ${number(planned.rows)} rows.</p>`}
+      <${Tokens} of=${counted} model=${model} data=${data} most=${planned?.hyperparameters.max_length} />
       <${Fit} of=${plan.error ? null : plan.data?.fit} />
       <${Check}
         label="Deploy it when it is trained, if its base is the one deployed then"
@@ -122,6 +124,19 @@ function Form({ bases, sets, settings, wanted }) {
       <${Button} kind="main" type="submit" busy=${begin.busy}>Begin<//>
     <//>
   </form>`;
+}
+
+const countTokens = (model, data, signal) =>
+  get(`finetune/tokens/?${new URLSearchParams({ model_id: model, dataset_id: data })}`, signal);
+
+/** How long the dataset is for the model, once that is counted, and whether a row is longer than what is learnt from. */
+function Tokens({ of, model, data, most }) {
+  if (of.error) return html`<p class="soft">Its tokens cannot be counted: ${of.error.message}</p>`;
+  if (of.data?.model_id !== model || of.data.dataset_id !== data) return html`<p class="soft">Counting its tokens…</p>`;
+  const { tokens, rows, longest_row: longest, exact } = of.data;
+  const each = `${number(Math.round(tokens / Math.max(1, rows)))} a row, ${number(longest)} in the longest`;
+  return html`<p>${exact ? "" : "About "}${count(tokens, "token")}: ${each}.</p>
+    ${longest > most && html`<p>⚠ Of a longer row than ${number(most)} tokens (Max length) the rest is not learnt.</p>`}`;
 }
 
 const shown = (value) => (Array.isArray(value) ? value.join(", ") : value);
