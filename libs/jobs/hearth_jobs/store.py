@@ -91,6 +91,19 @@ class JobStore:
         """All jobs not yet over, in no order."""
         return self.many([text(i) for i in self.redis.zrange(keys.ACTIVE_JOBS, 0, -1)])
 
+    def since(self, created: float) -> dict[str, float]:
+        """The ids of the jobs created at that moment or later, in seconds since 1970, each with when it was."""
+        found: Any = self.redis.zrangebyscore(keys.JOBS, created, "+inf", withscores=True)
+        return {text(job_id): float(moment) for job_id, moment in found}
+
+    def waiting(self, ids: Collection[str]) -> set[str]:
+        """Those of them that nobody has begun yet, nor ended."""
+        pipe = self.redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hget(keys.job(job_id), "status")
+        statuses = pipe.execute()
+        return {job_id for job_id, status in zip(ids, statuses, strict=True) if text(status or "") == JobStatus.CREATED}
+
     def unheld(self) -> set[str]:
         """The ids of all that wait for a worker: their lease, by which the index is ordered, is nobody's."""
         return {text(job_id) for job_id in self.redis.zrangebyscore(keys.ACTIVE_JOBS, 0, 0)}

@@ -1,7 +1,8 @@
 """Jobs as Prometheus sees them, computed from their records, so that they are right whoever worked on them.
 
-A job that is over never changes: it is read once and kept as one observation. So a scrape reads the jobs that are not
-over, and those that have ended since the scrape before it.
+A job that is over never changes: it is read once and kept as one observation. Of one that waits only the status does,
+and is all that is read again. So a scrape reads the jobs that run, what has ended since the scrape before it, and
+a word of each that waits; how many there have ever been does not matter.
 """
 
 import threading
@@ -11,14 +12,15 @@ from dataclasses import dataclass, field
 
 from hearth_contracts.base import now
 from hearth_contracts.jobs import Job, JobKind, JobStatus
-from hearth_jobs import keys
-from hearth_jobs.replies import text
 from hearth_jobs.store import JobStore
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 24 * 3600.0)
 """Seconds, from a queue with nobody before to a training of a day."""
+
+CLOCKS_SECONDS = 3600.0
+"""By so much the clocks of the machines that create jobs may differ."""
 
 
 @dataclass
@@ -58,6 +60,9 @@ class JobMetrics(Collector):
     def __init__(self, store: JobStore) -> None:
         self.store = store
         self._lock = threading.Lock()  # two scrapes at once
+        self._newest = 0.0  # when the newest job was created, seconds since 1970
+        self._open: set[str] = set()  # what was not over
+        self._waiting: dict[str, Job] = {}
         self._over: set[str] = set()
         self._ended: Counter[tuple[JobKind, JobStatus]] = Counter()
         self._waits = {kind: Times() for kind in JobKind}
@@ -67,18 +72,28 @@ class JobMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Look. Raises redis.RedisError."""
         with self._lock:
-            ids = {text(job_id) for job_id in self.store.redis.zrange(keys.JOBS, 0, -1)}
-            active = []
-            for job in self.store.many(sorted(ids - self._over)):
-                if job.status.is_over:
-                    self._keep(job)
-                else:
-                    active.append(job)
+            active = self._read()
             yield self._numbers(active)
             yield self._queue_waits(active)
             yield self._run_times()
             yield self._all_retries(active)
             yield _oldest(active)
+
+    def _read(self) -> list[Job]:
+        """The jobs that are not over; keeps those that have ended."""
+        new = self.store.since(self._newest - CLOCKS_SECONDS)
+        self._newest = max(new.values(), default=self._newest)
+        ids = (self._open | new.keys()) - self._over
+        still = self.store.waiting(self._waiting.keys() & ids)
+        active = [self._waiting[job_id] for job_id in still]
+        for job in self.store.many(sorted(ids - still)):
+            if job.status.is_over:
+                self._keep(job)
+            else:
+                active.append(job)
+        self._waiting = {job.id: job for job in active if job.status is JobStatus.CREATED}
+        self._open = {job.id for job in active}
+        return active
 
     def _keep(self, job: Job) -> None:
         self._over.add(job.id)

@@ -64,6 +64,19 @@ def test_a_job_is_counted_where_it_stands_and_once_only(services: Services, scra
         assert scrape("hearth_job_oldest_age_seconds", kind="finetune", status="RUNNING") == 0
 
 
+def test_a_job_that_waited_at_one_scrape_is_counted_as_it_is_at_the_next(services: Services, scrape: Sampled) -> None:
+    waits, goes_on, ends, is_killed = (make_job(services) for _ in range(4))
+    assert scrape("hearth_jobs", kind="finetune", status="CREATED") == 4
+    services.jobs.claim(goes_on, "host:1")
+    services.jobs.finish(ends, services.jobs.claim(ends, "host:1"), JobStatus.FINISHED)
+    services.jobs.interrupt(is_killed)
+    for _ in range(2):
+        for status in JobStatus:
+            assert scrape("hearth_jobs", kind="finetune", status=status) == (0 if status is JobStatus.FAILED else 1)
+    services.jobs.claim(waits, "host:1")
+    assert scrape("hearth_jobs", kind="finetune", status="RUNNING") == 2
+
+
 def test_an_item_that_was_queued_twice_waits_once_and_not_at_all_once_its_job_has_begun(
     services: Services, scrape: Sampled, client: TestClient
 ) -> None:
