@@ -13,6 +13,7 @@ from hearth_contracts.engine import EngineSettings
 from hearth_contracts.jobs import Job, JobStatus
 
 from services.inference.tests.conftest import SUPPORT, Place, add_adapters, add_model, complete, script, wait_for
+from tests.support.collector import Collector, collecting
 
 BASE = "tiny/llama"
 BROKEN = "tiny/broken"
@@ -164,3 +165,21 @@ def test_a_worker_killed_leaves_no_process_and_another_takes_over_with_the_same_
     assert shelf.report() is None
     shelf.deployments.undeploy("default")
     assert shelf.jobs.get(job.id).status is JobStatus.KILLED
+
+
+def test_a_request_that_is_traced_has_vllms_own_span_in_its_trace(shelf: Place) -> None:
+    trace, gateways = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    with collecting(Collector()) as collector:
+        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+        with shelf.worker(Engine.VLLM, HEARTH_MAX_LORA_RANK="16", **settings):
+            report = shelf.ready(shelf.deploy(BASE, "ada-1"))
+            body = {"model": "ada-1", "prompt": "said to nobody", "max_tokens": 5}
+            headers = {"traceparent": f"00-{trace}-{gateways}-01"}
+            text_of(httpx.post(f"{report.url}/v1/completions", json=body, headers=headers, timeout=60))
+            spans = collector.until(lambda spans: any(span.trace_id == trace for span in spans))
+            shelf.deployments.undeploy("default")
+    (request,) = (span for span in spans if span.trace_id == trace)
+    assert (request.service, request.name, request.parent_id) == ("hearth-vllm", "llm_request", gateways)
+    assert request.attributes["gen_ai.usage.completion_tokens"] == 5
+    assert "hearth-inference-llm" in {span.service for span in spans}
+    assert not any(b"said to nobody" in body for body in collector.bodies)
