@@ -1,4 +1,4 @@
-"""Inference nodes with real engines behind a real gateway and management: two for one deployment, and none at all."""
+"""Inference nodes with real engines behind a real gateway and management: two for one deployment, more or none."""
 
 import shutil
 import threading
@@ -113,7 +113,7 @@ def stage(tmp_path: Path, s3_settings: S3Settings) -> Iterator[Stage]:
         redis = stack.enter_context(valkey(tmp_path / "valkey"))
         nodes = [Place(redis, s3_settings, HomeSettings(home=tmp_path / name)) for name in ("one", "two")]
         redis_url = f"redis://127.0.0.1:{redis.connection_pool.connection_kwargs['port']}/0"
-        settings = ManagementSettings(embedding_model="", fit_check=False)
+        settings = ManagementSettings(embedding_model="", fit_check=False, scale_up_seconds=2, scale_down_seconds=5)
         services = build_services(settings, nodes[0].home, RedisSettings(redis_url=SecretStr(redis_url)), s3_settings)
         gateway = Gateway(GatewaySettings(), redis)
         stack.enter_context(running(uvicorn.Config(gateway, **(server_options(gateway.settings) | {"port": port}))))
@@ -174,3 +174,53 @@ def test_an_engine_that_nobody_asks_ends_and_the_next_request_waits_until_one_ru
         with ThreadPoolExecutor(4) as clients:
             assert [reply.status_code for reply in clients.map(lambda _: ask(), range(4))] == [200] * 4
         assert status()["state"] == "READY"
+
+
+def test_under_load_a_second_node_serves_beside_the_first_and_goes_again_when_the_load_is_over(stage: Stage) -> None:
+    first, second = stage.nodes
+    add_model(first.home, BERT, lambda folder: script("infinity", str(SUPPORT / "tiny_bert.py"), str(folder)))
+    shutil.copytree(first.home.models, second.home.models)
+    over, failed = threading.Event(), []
+    texts = ["a sentence to be embedded " * 8] * 128
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = stage.client.get("/v1/deployments/embedding").json()["status"]
+        return found
+
+    def ready(count: int, seconds: float) -> dict[str, Any]:
+        return wait_for(lambda: (now := status())["replicas"]["ready"] == count and now, seconds)
+
+    def ask() -> None:
+        with httpx.Client(base_url=stage.url, timeout=120, trust_env=False) as http:
+            while not over.is_set():
+                reply = http.post("/v1/embeddings", json={"model": "Compressa-Embedding", "input": texts})
+                if reply.status_code != 200:
+                    failed.append(reply.text)
+
+    def answered(url: str) -> float:
+        metrics = httpx.get(f"{url}/metrics", trust_env=False).text
+        return sum(
+            float(line.split()[-1]) for line in metrics.splitlines() if 'requests_total{handler="/v1/emb' in line
+        )
+
+    with first.worker(Engine.INFINITY), second.worker(Engine.INFINITY):
+        stage.client.put("/v1/deployments/embedding", json={"model_id": BERT, "max_replicas": 2})
+        ready(1, 120)
+        clients = [threading.Thread(target=ask) for _ in range(8)]
+        for client in clients:
+            client.start()
+        try:
+            now = ready(2, 120)
+            assert "requests waited in each engine" in now["replicas"]["reason"]
+            urls = [node.url for node in stage.services.nodes.live()]
+            before = [answered(url) for url in urls]
+            wait_for(lambda: all(answered(url) >= was + 3 for url, was in zip(urls, before, strict=True)), 60)
+        finally:
+            over.set()
+            for client in clients:
+                client.join()
+        now = wait_for(lambda: (found := status())["replicas"]["desired"] == 1 and found, 60)
+        assert now["replicas"]["reason"] == "for 5 s so few were enough"
+        wait_for(lambda: len(status()["replicas"]["nodes"]) == 1 and len(stage.services.replicas.held()) == 1, 60)
+        assert status()["state"] == "READY"
+        assert failed == []

@@ -239,13 +239,15 @@ class DeployCalls(Generic[D]):
         name: DeploymentName = "default",
         replicas: int | None = None,
         idle_after: int | None = None,
+        max_replicas: int | None = None,
     ) -> Request[D]:
         """Serve a model with these adapters, in place of what is served under the name; `.wait()` until it answers.
 
-        `replicas`: on so many inference nodes, at first one. `idle_after`: seconds without a request after which no
-        engine runs until the next, 0: one always does. None: as before.
+        `replicas`: on so many inference nodes, at first one; `max_replicas`: on so many when its load takes them, 0: on
+        no more. `idle_after`: seconds without a request after which no engine runs until the next, 0: one always does.
+        None: as before.
         """
-        changed = {"replicas": replicas, "idle_after": idle_after}
+        changed = {"replicas": replicas, "max_replicas": max_replicas, "idle_after": idle_after}
         asked = _deploy_request(model_id, adapters, engine).model_copy(update=changed)
         begun = begin("PUT", f"/deployments/{name}/", Job, asked)
         return begun.map(lambda job: self._deployment(name, job))
@@ -279,13 +281,18 @@ class DeployCalls(Generic[D]):
 
     @operation
     def scale(
-        self, replicas: int | None = None, name: DeploymentName = "default", idle_after: int | None = None
+        self,
+        replicas: int | None = None,
+        name: DeploymentName = "default",
+        idle_after: int | None = None,
+        max_replicas: int | None = None,
     ) -> Request[NamedDeployment]:
-        """Serve what is deployed on so many inference nodes, and on none after so many seconds without a request.
+        """Serve what is deployed on so many inference nodes, on up to `max_replicas` when its load takes them, and on
+        none after so many seconds without a request.
 
         None: as before. Raises NotFound when nothing is deployed.
         """
-        given = {"replicas": replicas, "idle_after": idle_after}
+        given = {"replicas": replicas, "max_replicas": max_replicas, "idle_after": idle_after}
         wanted = DeploymentChange(**{name: value for name, value in given.items() if value is not None})
         path = f"/deployments/{name}/"
         return Request("PATCH", path, reading(NamedDeployment), json=dumped(wanted), repeatable=True)

@@ -38,6 +38,10 @@ ReplicaCount = Annotated[int, Field(ge=1, le=1000)]
 """How many engines serve one deployment, each on a node of its own."""
 
 
+MaxReplicas = Annotated[int, Field(ge=0, le=1000)]
+"""How many engines may serve one deployment when its load takes more than `replicas`; 0: never more than those."""
+
+
 IdleSeconds = Annotated[int, Field(ge=0, le=7 * 86400)]
 """After so many seconds without a request no engine runs, until the next request; 0: one always does."""
 
@@ -53,6 +57,11 @@ class DeployRequest(Frozen):
         exclude_if=lambda given: given is None,
         description="engines that are to serve it; without it as many as before, at first one",
     )
+    max_replicas: MaxReplicas | None = Field(
+        default=None,
+        exclude_if=lambda given: given is None,
+        description="engines that may serve it when its load takes more than `replicas`; 0: no more; else as before",
+    )
     idle_after: IdleSeconds | None = Field(
         default=None,
         exclude_if=lambda given: given is None,
@@ -64,6 +73,7 @@ class DeploymentChange(Frozen):
     """What of a deployment changes while it serves, with no new version of it; what is not given stays."""
 
     replicas: ReplicaCount | None = None
+    max_replicas: MaxReplicas | None = None
     idle_after: IdleSeconds | None = None
 
 
@@ -97,6 +107,9 @@ class ReplicaStatus(Frozen):
     """How many engines are to serve a deployment, how many do, and where they are."""
 
     desired: int
+    min: int = Field(default=1, description="as many as there are at least: `replicas` as it was asked for")
+    max: int = Field(default=0, description="as many as its load may make them (`max_replicas`); 0: it makes no more")
+    reason: str = Field(default="", description="why the load made them as many as they are")
     ready: int = Field(description="those that would answer a request now")
     nodes: tuple[Replica, ...] = Field(default=(), description="those that a node has; others wait for one")
 
@@ -162,3 +175,10 @@ class NodeReport(Frozen):
     def silenced(self, detail: str) -> "NodeReport":
         """The same of a node whose engine answers no request, for the reason given."""
         return self.model_copy(update={"state": DeploymentState.LOADING, "url": "", "health_url": "", "detail": detail})
+
+
+class EngineLoad(Frozen):
+    """What an engine has to do at one moment."""
+
+    running: float = Field(ge=0, description="requests at work; of an engine that does not tell, answered in a second")
+    waiting: float = Field(ge=0, description="what it has taken and not begun: requests, or texts (infinity)")

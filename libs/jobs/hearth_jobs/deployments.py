@@ -1,8 +1,6 @@
-"""Deployments in Redis: what is desired, what was last known to serve, and what went wrong last."""
+"""Deployments in Redis: every change of what is recorded of one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from hearth_contracts.deploy import DeploymentSpec, Engine, Task, usual_task
 from hearth_contracts.engine import EngineSettings
@@ -11,29 +9,16 @@ from redis import Redis
 from redis.client import Pipeline
 
 from hearth_jobs import keys
+from hearth_jobs.deployment_record import Deployment, put_settings, read_record
 from hearth_jobs.idempotency import Recorder, no_record
 from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.queues import INFERENCE_EMBEDDING, INFERENCE_LLM, Lane, enqueue
-from hearth_jobs.replies import fields_of, text
+from hearth_jobs.replies import text
 from hearth_jobs.store import JobStore
 
 LLM_DEPLOYMENT = "default"
 EMBEDDING_DEPLOYMENT = "embedding"
 RERANK_DEPLOYMENT = "rerank"
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """All that is recorded of one deployment."""
-
-    name: str
-    desired: DeploymentSpec | None  # what is to be served
-    serving: DeploymentSpec | None  # the last version that answered a warm-up request: what to go back to
-    latest: DeploymentSpec | None  # the last version asked for, whatever became of it
-    failure: str  # why the last version asked for was given up, or ''
-    replicas: int  # how many engines are to serve, whatever version
-    idle_after: int  # seconds without a request after which none is to run; 0: never
-    is_asleep: bool  # that is so, and none has come since
 
 
 class Superseded(Exception):
@@ -59,7 +44,7 @@ class DeploymentStore:
 
     def get(self, name: str) -> Deployment | None:
         """The record, or None when nothing was ever deployed under this name."""
-        return _read(name, self.redis.hgetall(keys.deployment(name)))
+        return read_record(name, self.redis.hgetall(keys.deployment(name)))
 
     def all(self) -> list[Deployment]:
         """All records, by name."""
@@ -77,22 +62,23 @@ class DeploymentStore:
         task: Task | None = None,
         settings: EngineSettings | None = None,
         replicas: int | None = None,
+        max_replicas: int | None = None,
         idle_after: int | None = None,
         instead_of: DeploymentSpec | None = None,
         record: Recorder = no_record,
     ) -> tuple[DeploymentSpec, Job]:
         """Ask for a new version: its spec, its job and its queue item are recorded together.
 
-        What the version before it was waiting for, if it never began to serve, is interrupted. `replicas` and
-        `idle_after` stay as they are where they are not given. With `instead_of` only that version is replaced. Raises
-        Superseded when it is no longer the one desired.
+        What the version before it was waiting for, if it never began to serve, is interrupted. `replicas`,
+        `max_replicas` and `idle_after` stay as they are where they are not given. With `instead_of` only that version
+        is replaced. Raises Superseded when it is no longer the one desired.
         """
         self.asked(name)
         replaced: list[DeploymentSpec] = []
         made: list[tuple[DeploymentSpec, Job]] = []
 
         def change(pipe: Pipeline) -> None:
-            before = _read(name, pipe.hgetall(keys.deployment(name)))
+            before = read_record(name, pipe.hgetall(keys.deployment(name)))
             if instead_of is not None and (before is None or before.desired != instead_of):
                 raise Superseded(name)
             pipe.multi()
@@ -111,7 +97,7 @@ class DeploymentStore:
             body = spec.model_dump_json()
             pipe.hset(keys.deployment(name), mapping={"desired": body, "latest": body, "failure": ""})
             pipe.hdel(keys.deployment(name), "asleep")
-            _put_settings(pipe, name, replicas, idle_after)
+            put_settings(pipe, name, replicas, max_replicas, idle_after)
             pipe.sadd(keys.DEPLOYMENTS, name)
             enqueue(self.redis, lane_for(engine), name, pipe=pipe)
             pipe.publish(keys.WAKE, name)
@@ -128,17 +114,25 @@ class DeploymentStore:
         """Interrupt a DEPLOY job: KILLED at once only if no node runs anything of it. Raises JobMissing."""
         return self.jobs.interrupt(job_id, runs=any(job_id in node.runs for node in NodeRegistry(self.redis).live()))
 
-    def scale(self, name: str, replicas: int | None = None, idle_after: int | None = None) -> bool:
-        """Have so many engines serve from now on, always or not. False when nothing is desired under this name."""
+    def scale(
+        self,
+        name: str,
+        replicas: int | None = None,
+        idle_after: int | None = None,
+        max_replicas: int | None = None,
+    ) -> bool:
+        """Have so many engines serve from now on, more with the load or not, always or not.
+
+        False when nothing is desired under this name."""
         self.asked(name)  # what may sleep from now on is not asleep at once
         done: list[bool] = []
 
         def change(pipe: Pipeline) -> None:
-            record = _read(name, pipe.hgetall(keys.deployment(name)))
+            record = read_record(name, pipe.hgetall(keys.deployment(name)))
             done[:] = [record is not None and record.desired is not None]
             pipe.multi()
             if done[0]:
-                _put_settings(pipe, name, replicas, idle_after)
+                put_settings(pipe, name, replicas, max_replicas, idle_after)
                 pipe.publish(keys.WAKE, name)
 
         self.redis.transaction(change, keys.deployment(name))
@@ -150,24 +144,28 @@ class DeploymentStore:
 
     def asked(self, *names: str) -> None:
         """Note that somebody has just asked for these."""
-        moment = self._clock()
+        moment = self.clock()
         self.redis.hset(keys.ASKED, mapping=dict.fromkeys(names, moment))
 
     def unasked_for(self, name: str) -> float:
         """Seconds since somebody last asked, or it began to serve; 0 when neither is known."""
         last = self.redis.hget(keys.ASKED, name)
-        return self._clock() - float(last) if last is not None else 0.0
+        return self.clock() - float(last) if last is not None else 0.0
 
-    def _clock(self) -> float:
+    def clock(self) -> float:
         """Redis's: gateways and management may be on other machines, with clocks of their own."""
         seconds, micros = self.redis.time()
         return float(seconds + micros / 1e6)
 
     def sleep(self, spec: DeploymentSpec) -> bool:
-        """Let no engine run until somebody asks. False when another version is desired by now."""
+        """Let no engine run until somebody asks; then as few as there may be.
+
+        False when another version is desired by now.
+        """
 
         def put(pipe: Pipeline) -> None:
             pipe.hset(keys.deployment(spec.name), "asleep", 1)
+            pipe.hdel(keys.deployment(spec.name), "by_load")
 
         return self._if_desired(spec, put)
 
@@ -176,7 +174,7 @@ class DeploymentStore:
         done: list[bool] = []
 
         def change(pipe: Pipeline) -> None:
-            record = _read(name, pipe.hgetall(keys.deployment(name)))
+            record = read_record(name, pipe.hgetall(keys.deployment(name)))
             wanted = record.desired if record is not None and record.is_asleep else None
             done[:] = [wanted is not None]
             pipe.multi()
@@ -195,9 +193,9 @@ class DeploymentStore:
         found: list[Deployment | None] = []
 
         def change(pipe: Pipeline) -> None:
-            record = _read(name, pipe.hgetall(keys.deployment(name)))
+            record = read_record(name, pipe.hgetall(keys.deployment(name)))
             pipe.multi()
-            pipe.hdel(keys.deployment(name), "desired", "serving", "asleep")
+            pipe.hdel(keys.deployment(name), "desired", "serving", "asleep", "by_load")
             pipe.publish(keys.WAKE, name)
             found[:] = [record]
 
@@ -225,12 +223,12 @@ class DeploymentStore:
         """
 
         def put(pipe: Pipeline) -> None:
-            record = _read(spec.name, self.redis.hgetall(keys.deployment(spec.name)))
+            record = read_record(spec.name, self.redis.hgetall(keys.deployment(spec.name)))
             pipe.hset(keys.deployment(spec.name), "failure", reason)
             if record and record.serving and record.serving.generation != spec.generation:
                 pipe.hset(keys.deployment(spec.name), "desired", record.serving.model_dump_json())
             else:
-                pipe.hdel(keys.deployment(spec.name), "desired", "serving")
+                pipe.hdel(keys.deployment(spec.name), "desired", "serving", "by_load")
 
         return self._if_desired(spec, put)
 
@@ -238,7 +236,7 @@ class DeploymentStore:
         done: list[bool] = []
 
         def change(pipe: Pipeline) -> None:
-            record = _read(spec.name, pipe.hgetall(keys.deployment(spec.name)))
+            record = read_record(spec.name, pipe.hgetall(keys.deployment(spec.name)))
             done[:] = [record is not None and record.desired == spec]
             pipe.multi()
             if done[0]:
@@ -247,29 +245,3 @@ class DeploymentStore:
 
         self.redis.transaction(change, keys.deployment(spec.name))
         return done[0]
-
-
-def _read(name: str, reply: Any) -> Deployment | None:
-    record = fields_of(reply)
-    if not record:
-        return None
-
-    def spec(field: str) -> DeploymentSpec | None:
-        return DeploymentSpec.model_validate_json(record[field]) if record.get(field) else None
-
-    return Deployment(
-        name,
-        spec("desired"),
-        spec("serving"),
-        spec("latest"),
-        record.get("failure", ""),
-        replicas=int(record.get("replicas", "1")),
-        idle_after=int(record.get("idle_after", "0")),
-        is_asleep="asleep" in record,
-    )
-
-
-def _put_settings(pipe: Pipeline, name: str, replicas: int | None, idle_after: int | None) -> None:
-    for field, value in (("replicas", replicas), ("idle_after", idle_after)):
-        if value is not None:
-            pipe.hset(keys.deployment(name), field, value)

@@ -49,6 +49,16 @@ def node(node_id: str) -> str:
     return f"hearth:node:{node_id}"
 
 
+def load(node_id: str) -> str:
+    """What the engine of an inference node has to do."""
+    return f"hearth:load:{node_id}"
+
+
+def advice(deployment_name: str) -> str:
+    """How many engines the load of a deployment took lately."""
+    return f"hearth:advice:{deployment_name}"
+
+
 def idempotency(digest: str) -> str:
     """What was answered to a request with an Idempotency-Key of this digest."""
     return f"hearth:idempotency:{digest}"

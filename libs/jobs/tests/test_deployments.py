@@ -1,8 +1,11 @@
 """Desired and serving versions of a deployment, on a real server."""
 
+from dataclasses import replace
+
 import pytest
 from hearth_contracts.deploy import DeploymentSpec, Engine
 from hearth_contracts.jobs import Job, JobStatus
+from hearth_jobs.deployment_record import ByLoad
 from hearth_jobs.deployments import DeploymentStore, Superseded, deploy_job_name
 from hearth_jobs.queues import INFERENCE_LLM, counted, waiting
 from hearth_jobs.store import JobStore
@@ -107,6 +110,19 @@ def test_replicas_are_kept_from_version_to_version_and_change_without_a_new_one(
     record = store.get("default")
     assert record is not None
     assert (record.replicas, record.desired) == (2, spec)
+
+
+def test_the_most_replicas_are_kept_as_well_and_the_fewest_come_first(store: DeploymentStore) -> None:
+    desire(store)
+    assert store.scale("default", replicas=2, max_replicas=3)
+    desire(store)
+    record = store.get("default")
+    assert record is not None
+    assert (record.replicas, record.max_replicas, record.desired_replicas) == (2, 3, 2)
+    made = replace(record, by_load=ByLoad(replicas=9, reason="", full_at=1))
+    assert made.desired_replicas == 3
+    assert replace(made, replicas=4).desired_replicas == 4
+    assert replace(made, max_replicas=0).desired_replicas == 2
 
 
 def test_what_sleeps_is_queued_when_it_wakes_and_stays_desired(store: DeploymentStore) -> None:

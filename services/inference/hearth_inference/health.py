@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import httpx
-from hearth_contracts.deploy import DeploymentSpec
+from hearth_contracts.deploy import DeploymentSpec, EngineLoad
 
 from hearth_inference.engines.base import EngineDriver, EngineRefused
 from hearth_inference.plan import Phase
@@ -29,6 +29,8 @@ class Health:
     def __init__(self, process: "subprocess.Popen[Any]", driver: EngineDriver, url: str, spec: DeploymentSpec) -> None:
         self.fault = ""
         """Why it counts as dead though it may still run."""
+        self.load: EngineLoad | None = None
+        """What it had to do when last looked at; None until it serves."""
         self._process = process
         self._driver = driver
         self._spec = spec
@@ -36,7 +38,8 @@ class Health:
         self._serves = False  # requests are sent to it: from then on silence is a fault
         self._good = False  # its health check was good when it was last asked
         self._heard = self._probed = time.monotonic()
-        self._work_done = -1.0
+        self._done = -1.0
+        self._looked = self._heard
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
         self._thread.start()
@@ -83,9 +86,14 @@ class Health:
         if not reply.is_success:
             self.kill(f"its health check says {reply.status_code}")
             return
-        done = self._driver.work_done(self._client)
-        if done != self._work_done:
-            self._work_done, self._heard = done, time.monotonic()
+        work, now = self._driver.work(self._client), time.monotonic()
+        done_since, seconds = work.done - self._done, now - self._looked
+        if self._done >= 0:
+            running = max(done_since, 0.0) / seconds if work.running is None else work.running
+            self.load = EngineLoad(running=running, waiting=work.waiting)
+        self._done, self._looked = work.done, now
+        if done_since:
+            self._heard = now
         elif time.monotonic() - self._probed > PROBE_SECONDS:
             self._probed = time.monotonic()
             self._driver.warm_up(self._client, self._spec.served_name)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from hearth_contracts.deploy import DeploymentSpec, DeploymentState, NodeReport
 from hearth_contracts.jobs import JobStatus
-from hearth_jobs.deployments import Deployment, DeploymentStore
+from hearth_jobs.deployment_record import Deployment
+from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.store import ClaimRefused, JobMissing, JobStore, StaleAttempt
 from hearth_jobs.traced import AttemptSpan, begin
 from hearth_storage.config import HomeSettings

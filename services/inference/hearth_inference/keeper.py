@@ -38,7 +38,7 @@ class Keeper:
         self._interrupted: set[str] = set()
         self._engines: list[EngineProcess] = []
         self._report: NodeReport | None = None
-        self._still_ready: Callable[[], bool] = lambda: True
+        self._serving: EngineProcess | None = None
         self._sent: NodeReport | None = None
         self.main_alive = time.monotonic()
         self._lock = threading.Lock()
@@ -101,22 +101,27 @@ class Keeper:
         with self._lock:
             self._engines.remove(engine)
 
-    def report(self, report: NodeReport, still_ready: Callable[[], bool]) -> None:
-        """Say this of the node, at once and from now on; READY only as long as `still_ready`. Raises RedisError."""
+    def report(self, report: NodeReport, serving: EngineProcess | None) -> None:
+        """Say this of the node, at once and from now on, and what the engine that serves has to do.
+
+        READY only as long as that engine answers. Raises RedisError.
+        """
         with self._report_lock:
-            self._report, self._still_ready = report, still_ready
+            self._report, self._serving = report, serving
             if self._true_report() != self._sent:
                 self._send()
 
     def _true_report(self) -> NodeReport | None:
-        if self._report is None or self._report.state is not DeploymentState.READY or self._still_ready():
+        if self._report is None or self._report.state is not DeploymentState.READY:
+            return self._report
+        if self._serving is not None and self._serving.answers():
             return self._report
         return self._report.silenced("the engine does not answer; it is replaced if that goes on")
 
     def _send(self) -> None:
         report = self._true_report()
         if report is not None:
-            self._nodes.report(report)
+            self._nodes.report(report, self._serving.health.load if self._serving is not None else None)
         self._sent = report
 
     def withdraw(self) -> None:

@@ -11,7 +11,8 @@ from hearth_contracts.deploy import DeploymentSpec, DeploymentState
 from hearth_contracts.jobs import JobStatus
 from hearth_jobs import tallies
 from hearth_jobs.attempt import WorkFailed
-from hearth_jobs.deployments import Deployment, DeploymentStore
+from hearth_jobs.deployment_record import Deployment
+from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.tallies import Tally
 from hearth_storage.config import HomeSettings
 from minio import Minio
@@ -60,7 +61,7 @@ class Node:
         record = self.holdings.heed_interrupts(self.deployments.get(self.name))
         if record is None or record.desired is None or record.desired.engine is not self.settings.engine:
             return False
-        if record.is_asleep or not self.keeper.has_replica(record.replicas):
+        if record.is_asleep or not self.keeper.has_replica(record.desired_replicas):
             return False
         if record.desired.job_id not in self.keeper.held() and not self._carried(record.desired):
             return True  # the record has changed
@@ -264,7 +265,7 @@ class Node:
         """Say what the node does, or is about to start."""
         runs = tuple(each.job_id for each in (*self._running(), about_to) if each is not None)
         report = report_of(self.serving, goal, self.holdings.node_id, self.keeper.replica, self.detail, runs, state)
-        self.keeper.report(report, still_ready=self.serving.answers if self.serving is not None else lambda: False)
+        self.keeper.report(report, self.serving)
 
     # -- the end ---------------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ def run(deployment_name: str) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     record, node_id = deployments.get(deployment_name), str(owners.this_process())
-    replica = replicas.claim(deployment_name, record.replicas, node_id) if record and record.desired else None
+    replica = replicas.claim(deployment_name, record.desired_replicas, node_id) if record and record.desired else None
     if replica is None:
         log.info("deployment %s has nothing left to be served", deployment_name)
         return

@@ -20,7 +20,7 @@ from hearth_contracts.engine import (
 from hearth_contracts.names import new_id
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines import driver_for
-from hearth_inference.engines.base import EngineRefused, checked, last_words
+from hearth_inference.engines.base import EngineRefused, Work, checked, last_words
 from hearth_inference.engines.vllm import VllmDriver, flags
 from pydantic import ValidationError
 
@@ -165,16 +165,23 @@ def test_nothing_fits_beside_an_engine_on_a_gpu(model: Path) -> None:
     assert driver_for(settings(cpu_kv_cache_gib=2)).memory_needed(SPEC, model) == 5 * GIB + 2000
 
 
-def test_work_done_is_the_tokens_read_and_written_or_the_requests_answered() -> None:
+def test_work_done_is_the_tokens_read_and_written_or_the_requests_answered_and_looking_at_it_is_none() -> None:
     metrics = (
         'vllm:prompt_tokens_total{engine="0",model_name="x"} 10.0\nvllm:generation_tokens_total{engine="0"} 3.0\n'
+        'vllm:num_requests_running{engine="0"} 2.0\nvllm:num_requests_waiting{engine="0"} 1.0\n'
+        'vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 1.0\n'
         'http_requests_total{handler="/v1/embeddings",method="POST",status="2xx"} 4.0\n'
+        'http_requests_total{handler="/v1/models",method="GET",status="2xx"} 70.0\n'
         'http_requests_total{handler="/health",method="GET",status="2xx"} 9.0\n'
     )
-    transport = httpx.MockTransport(lambda _request: httpx.Response(200, text=metrics))
-    with httpx.Client(transport=transport, base_url="http://x") as client:
-        assert VllmDriver(settings()).work_done(client) == 13
-        assert driver_for(settings(engine=Engine.INFINITY)).work_done(client) == 4
+    models = {"data": [{"id": "x", "stats": {"queue_absolute": 6}}]}
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text=metrics) if request.url.path == "/metrics" else httpx.Response(200, json=models)
+
+    with httpx.Client(transport=httpx.MockTransport(reply), base_url="http://x") as client:
+        assert VllmDriver(settings()).work(client) == Work(done=13, waiting=1, running=2)
+        assert driver_for(settings(engine=Engine.INFINITY)).work(client) == Work(done=4, waiting=6, running=None)
 
 
 def test_requests_in_flight_are_those_running_and_waiting() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hearth_contracts.deploy import DeploymentSpec, Engine
+from hearth_contracts.deploy import DeploymentSpec, Engine, EngineLoad
 from hearth_contracts.names import new_id
 from hearth_inference import health
 from hearth_inference.config import InferenceSettings
@@ -33,7 +33,10 @@ STAND_IN = """
             self.wfile.write(body)
         def do_GET(self):
             Handler.done += busy.is_set()
-            self.reply(b'vllm:generation_tokens_total{engine="0"} %d' % Handler.done)
+            self.reply(
+                b'vllm:generation_tokens_total{engine="0"} %d\\nvllm:num_requests_running{engine="0"} %d\\n'
+                b'vllm:num_requests_waiting{engine="0"} 3' % (Handler.done, busy.is_set())
+            )
         def do_POST(self):
             name = self.path.strip("/")
             if name in ("hangs", "busy"):
@@ -117,6 +120,12 @@ def test_a_busy_engine_counts_as_answering_as_long_as_it_makes_tokens(place: Pla
     while time.monotonic() < deadline:
         assert place.health.phase is Phase.ANSWERS
         time.sleep(0.05)
+
+
+def test_what_an_engine_has_to_do_is_known_as_soon_as_it_serves_and_kept_up(place: Place) -> None:
+    until(lambda: place.health.load == EngineLoad(running=0, waiting=3))
+    place.tell("busy")
+    until(lambda: place.health.load == EngineLoad(running=1, waiting=3))
 
 
 def test_an_engine_that_ends_is_dead(place: Place) -> None:

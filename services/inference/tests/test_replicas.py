@@ -14,7 +14,8 @@ from hearth_inference.config import InferenceSettings
 from hearth_inference.holdings import Holdings
 from hearth_inference.keeper import Keeper
 from hearth_inference.node import Node
-from hearth_jobs.deployments import Deployment, DeploymentStore
+from hearth_jobs.deployment_record import Deployment
+from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.replicas import ReplicaStore
 from hearth_jobs.store import JobStore

@@ -32,6 +32,13 @@ class ManagementSettings(EngineDefaults):
         default=True,
         description="refuse what this machine has no room for; to be off where engines and trainers run on others",
     )
+    scale_waiting: float = Field(
+        default=4, gt=0, description="requests that may wait in each engine before `max_replicas` lets there be more"
+    )
+    scale_up_seconds: float = Field(default=10, ge=0, description="how long they wait before there are more engines")
+    scale_down_seconds: float = Field(
+        default=300, ge=0, description="how long fewer engines must have been enough before there are fewer"
+    )
     hub_seconds: float = Field(
         default=4, gt=0, description="how long the hub is waited for when a model is added, before the job asks it"
     )

@@ -20,7 +20,8 @@ from hearth_contracts.errors import Fault, Invalid, NotFound
 from hearth_contracts.fit import FitReport
 from hearth_contracts.jobs import Job, JobStatus
 from hearth_fit.facts import FactsUnknown
-from hearth_jobs.deployments import LLM_DEPLOYMENT, Deployment
+from hearth_jobs.deployment_record import Deployment
+from hearth_jobs.deployments import LLM_DEPLOYMENT
 from hearth_jobs.idempotency import Recorder, no_record
 from hearth_jobs.nodes import outlives_its_node
 from hearth_storage.model_store import StoredModel, snapshot_path
@@ -53,6 +54,7 @@ def deploy(
     Raises NotFound, Invalid, Conflict, Superseded, with nothing changed.
     """
     slot, model = slot_named(services, name), _checked(services, name, request)
+    _check_bounds(services, slot.name, request)
     require_room(services, model.model_id, deploy_report(services, slot, model, request.engine))
     _, job = services.deployments.desire(
         slot.name,
@@ -63,6 +65,7 @@ def deploy(
         served_name=slot.served_name,
         settings=request.engine,
         replicas=request.replicas,
+        max_replicas=request.max_replicas,
         idle_after=request.idle_after,
         instead_of=instead_of,
         record=record,
@@ -157,10 +160,22 @@ def interrupt_job(services: Services, job_id: str) -> Job:
 
 
 def change(services: Services, name: str, wanted: DeploymentChange) -> NamedDeployment:
-    """Have another number of engines serve what is deployed. Raises NotFound."""
-    if not services.deployments.scale(slot_named(services, name).name, wanted.replicas, wanted.idle_after):
+    """Have another number of engines serve what is deployed. Raises NotFound, Invalid."""
+    slot = slot_named(services, name)
+    _check_bounds(services, slot.name, wanted)
+    if not services.deployments.scale(slot.name, wanted.replicas, wanted.idle_after, wanted.max_replicas):
         raise _nothing(name)
     return named(services, name)
+
+
+def _check_bounds(services: Services, name: str, wanted: DeployRequest | DeploymentChange) -> None:
+    """Raises Invalid where there would be more engines than there may be."""
+    record = services.deployments.get(name)
+    least = wanted.replicas if wanted.replicas is not None else record.replicas if record else 1
+    most = wanted.max_replicas if wanted.max_replicas is not None else record.max_replicas if record else 0
+    if 0 < most < least:
+        field = "max_replicas" if wanted.max_replicas is not None else "replicas"
+        raise _fault(field, f"replicas is {least}, and max_replicas {most}; it may not be less (0: no scaling by load)")
 
 
 def list_all(services: Services) -> list[NamedDeployment]:
@@ -218,7 +233,14 @@ def _replicas(record: Deployment, reports: list[NodeReport]) -> ReplicaStatus:
         for node in sorted(reports, key=lambda node: node.replica)
     )
     ready = sum(node.state is DeploymentState.READY for node in nodes)
-    return ReplicaStatus(desired=record.replicas if record.desired else 0, ready=ready, nodes=nodes)
+    return ReplicaStatus(
+        desired=record.desired_replicas if record.desired else 0,
+        min=record.replicas,
+        max=record.max_replicas,
+        reason=record.by_load.reason if record.by_load and record.max_replicas else "",
+        ready=ready,
+        nodes=nodes,
+    )
 
 
 def _count(replicas: ReplicaStatus) -> str:

@@ -40,7 +40,7 @@ def _replicas(services: Services) -> Iterator[Metric]:
     answering = Counter(node.deployment for node in ready_nodes)
     for record in services.deployments.all():
         wanted = record.desired
-        desired.add_metric([record.name], 0 if wanted is None or record.is_asleep else record.replicas)
+        desired.add_metric([record.name], 0 if wanted is None or record.is_asleep else record.desired_replicas)
         adapters.add_metric([record.name], 0 if wanted is None else len(wanted.adapter_ids))
         ready.add_metric([record.name], answering[record.name])
     yield from (desired, ready, adapters)

@@ -12,7 +12,7 @@ from hearth_fit.machine import Machine, Room
 from hearth_fit.serving import GPU_SHARE, Serving, cpu_parts, infinity_needs, infinity_parts, vllm_needs
 from hearth_fit.training import Training, training_needs
 from hearth_fit.weigh import GIB, refusal, report
-from hearth_jobs.deployments import Deployment
+from hearth_jobs.deployment_record import Deployment
 from hearth_storage.model_store import StoredModel, find_model, snapshot_path
 
 from hearth_management.hub import Listing, brought, disk_need

@@ -14,7 +14,8 @@ from hearth_contracts.deploy import DeploymentState, NodeReport
 from hearth_contracts.jobs import JobKind, JobStatus
 from hearth_jobs import owners
 from hearth_jobs.config import LEASE_SECONDS
-from hearth_jobs.deployments import Deployment, lane_for
+from hearth_jobs.deployment_record import Deployment
+from hearth_jobs.deployments import lane_for
 from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, TRAINING, Lane, counted, enqueue, waiting
 from hearth_jobs.replicas import HeldReplica
 from hearth_jobs.store import Held
@@ -23,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hearth_management.at_start import deploy_at_start
 from hearth_management.beside import deploy_trained
+from hearth_management.scaling import scale_by_load
 from hearth_management.services import Services
 
 log = logging.getLogger(__name__)
@@ -143,7 +145,7 @@ def reconcile_deployments(services: Services, deployments: list[Deployment], *, 
         if record.desired is None or record.is_asleep:
             continue
         lane = lane_for(record.desired.engine)
-        missing = sum((record.name, index) not in held for index in range(record.replicas))
+        missing = sum((record.name, index) not in held for index in range(record.desired_replicas))
         for _ in range(missing - queued[lane.queue][record.name]):
             log.info("deployment %s: a replica is held by nobody; queued", record.name)
             enqueue(services.redis, lane, record.name)
@@ -202,8 +204,9 @@ class Reconciler:
         reconcile_jobs(self.services, trust_leases=trust_leases)
         deployments = self.services.deployments.all()
         reconcile_deployments(self.services, deployments, trust_leases=trust_leases)
-        if trust_leases:  # nor could a gateway say that somebody asked
+        if trust_leases:  # nor could a gateway say that somebody asked, or a node what it has to do
             let_sleep(self.services, deployments)
+            scale_by_load(self.services, deployments, self.services.deployments.clock())
         deploy_trained(self.services)
         obstacles = deploy_at_start(self.services)
         for obstacle in obstacles - self._obstacles:

@@ -174,7 +174,7 @@ def test_the_status_says_how_many_replicas_there_are_to_be_how_many_answer_and_w
     assert status["state"] == "READY"
     assert status["detail"] == "1 of 3 replicas answer; without an inference node: 1"
     nodes = status["replicas"].pop("nodes")
-    assert status["replicas"] == {"desired": 3, "ready": 1}
+    assert status["replicas"] == {"desired": 3, "min": 3, "max": 0, "reason": "", "ready": 1}
     assert [(each["index"], each["host"], each["state"], each["detail"]) for each in nodes] == [
         (0, "host-0", "READY", ""),
         (1, "host-1", "LOADING", "starting again in 2 s"),
@@ -217,7 +217,19 @@ def test_replicas_change_by_hand_without_a_new_version_and_stay_with_the_next_de
     assert answered(client.get("/v1/deployments/default"))["status"]["replicas"]["desired"] == 2
     found = answered(change(idle_after=600))
     assert (found["status"]["idle_after"], found["status"]["replicas"]["desired"]) == (600, 2)
-    for wrong in ({"replicas": 0}, {"replicas": "many"}, {"idle_after": -1}, {"replicas": 1, "model_id": BASE}):
+    found = answered(change(max_replicas=4))
+    assert {name: found["status"]["replicas"][name] for name in ("desired", "min", "max")} == {
+        "desired": 2, "min": 2, "max": 4,
+    }  # fmt: skip
+    refused(change(replicas=5), 422, "replicas is 5, and max_replicas 4")
+    refused(change(max_replicas=1), 422, "replicas is 2, and max_replicas 1")
+    refused(ask(client, replicas=5, max_replicas=3), 422, "replicas is 5, and max_replicas 3")
+    assert answered(change(replicas=5, max_replicas=0))["status"]["replicas"]["desired"] == 5
+    wrongs: tuple[dict[str, Any], ...] = (
+        {"replicas": 0}, {"replicas": "many"}, {"idle_after": -1}, {"max_replicas": -1},
+        {"replicas": 1, "model_id": BASE},
+    )  # fmt: skip
+    for wrong in wrongs:
         refused(change(**wrong), 422)
 
 

@@ -33,6 +33,12 @@ IdleAfter = Annotated[
 ]
 
 
+MaxReplicas = Annotated[
+    int | None,
+    typer.Option("--max", min=0, help="inference nodes that may serve it when its load takes more; 0: no more"),
+]
+
+
 @app.command()
 def create(
     model_id: Annotated[str, typer.Argument(help="the base model's id")],
@@ -42,6 +48,7 @@ def create(
     replicas: Annotated[
         int | None, typer.Option(min=1, help="inference nodes that serve it; as before without it")
     ] = None,
+    max_replicas: MaxReplicas = None,
     idle_after: IdleAfter = None,
     watch: Watch = False,
     dry_run: DryRun = False,
@@ -54,7 +61,8 @@ def create(
             report = client.deploy.estimate(model_id, adapters, engine, slot)
             show(report, as_json, lambda: fit_table(report))
         else:
-            finish_deployment(client.deploy(model_id, adapters, engine, slot, replicas, idle_after), watch, as_json)
+            begun = client.deploy(model_id, adapters, engine, slot, replicas, idle_after, max_replicas)
+            finish_deployment(begun, watch, as_json)
 
 
 @app.command()
@@ -81,12 +89,13 @@ def undeploy(name: Which = Slot.DEFAULT, as_json: Json = False) -> None:
 def scale(
     replicas: Annotated[int | None, typer.Argument(min=1, help="inference nodes that are to serve it")] = None,
     name: Name = Slot.DEFAULT,
+    max_replicas: MaxReplicas = None,
     idle_after: IdleAfter = None,
     as_json: Json = False,
 ) -> None:
-    """Serve what is deployed on more or fewer nodes, or on none while nobody asks."""
+    """Serve what is deployed on more or fewer nodes, as its load takes, or on none while nobody asks."""
     with hearth() as client:
-        found = client.deploy.scale(replicas, _slot(name), idle_after)
+        found = client.deploy.scale(replicas, _slot(name), idle_after, max_replicas)
     show(found, as_json, lambda: deployment_table([found]))
 
 
@@ -119,6 +128,7 @@ def _slot(name: Slot) -> DeploymentName:
 def _cells(status: DeployStatus | None) -> tuple[object, ...]:
     if status is None:
         return ("", "", "nothing", "", "")
-    ready = f"{status.replicas.ready}/{status.replicas.desired}"
+    replicas = status.replicas
+    ready = f"{replicas.ready}/{replicas.desired}" + (f" ({replicas.min} to {replicas.max})" if replicas.max else "")
     detail = status.detail or status.job.stage
     return status.state, ready, status.model_id, ", ".join(status.adapter_ids), detail

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,15 @@ _HEARSAY = (
 
 class EngineRefused(Exception):
     """The engine answered a request of ours with an error; the message has its words."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an engine does, by its own counts."""
+
+    done: float  # a number that changes whenever work is done; constant where it cannot be told
+    waiting: float  # what it has taken and not begun
+    running: float | None  # requests at work; None where it does not tell
 
 
 class EngineDriver(Protocol):
@@ -64,11 +74,8 @@ class EngineDriver(Protocol):
         """Unload one. Raises EngineRefused, httpx.HTTPError."""
         ...
 
-    def work_done(self, client: httpx.Client) -> float:
-        """A number that changes whenever work is done; constant where it cannot be told.
-
-        Raises EngineRefused, httpx.HTTPError.
-        """
+    def work(self, client: httpx.Client) -> Work:
+        """What it has done, does and is still to do. Raises EngineRefused, httpx.HTTPError, ValueError, KeyError."""
         ...
 
     def requests_in_flight(self, client: httpx.Client) -> int:

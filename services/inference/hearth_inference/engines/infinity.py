@@ -9,9 +9,9 @@ from hearth_contracts.deploy import DeploymentSpec
 from hearth_fit.serving import infinity_parts
 
 from hearth_inference.config import InferenceSettings
-from hearth_inference.engines.base import EngineRefused, checked, clean_environment, weights_bytes
+from hearth_inference.engines.base import EngineRefused, Work, checked, clean_environment, weights_bytes
 
-_ANSWERED = re.compile(r"^http_requests_total\{.*handler=\"/v1/.*\} ([0-9.e+]+)$", re.MULTILINE)
+_ANSWERED = re.compile(r"^http_requests_total\{.*handler=\"/v1/(?!models).*\} ([0-9.e+]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,11 @@ class InfinityDriver:
     def unload_adapter(self, client: httpx.Client, adapter_id: str) -> None:
         """See EngineDriver."""
 
-    def work_done(self, client: httpx.Client) -> float:
-        """See EngineDriver. It counts the requests that it has answered."""
-        return sum(map(float, _ANSWERED.findall(checked(client.get("/metrics")).text)))
+    def work(self, client: httpx.Client) -> Work:
+        """See EngineDriver. It counts the requests that it has answered, and the texts that no batch has taken yet."""
+        answered = sum(map(float, _ANSWERED.findall(checked(client.get("/metrics")).text)))
+        queued = checked(client.get("/v1/models")).json()["data"][0]["stats"]["queue_absolute"]
+        return Work(done=answered, waiting=float(queued), running=None)
 
     def requests_in_flight(self, client: httpx.Client) -> int:
         """See EngineDriver. It answers what it has begun before it ends."""

@@ -14,9 +14,10 @@ from hearth_fit.serving import VLLM_PROCESSES_BYTES, Serving, cpu_parts
 from hearth_telemetry import traces
 
 from hearth_inference.config import InferenceSettings
-from hearth_inference.engines.base import GIB, checked, clean_environment, weights_bytes
+from hearth_inference.engines.base import GIB, Work, checked, clean_environment, weights_bytes
 
-_RUNNING = re.compile(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
+_RUNNING = re.compile(r"^vllm:num_requests_running\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
+_WAITING = re.compile(r"^vllm:num_requests_waiting\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _TOKENS = re.compile(r"^vllm:(?:prompt|generation)_tokens_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _FEW_CORES = 4
 
@@ -99,13 +100,19 @@ class VllmDriver:
         """See EngineDriver."""
         checked(client.post("/v1/unload_lora_adapter", json={"lora_name": adapter_id}))
 
-    def work_done(self, client: httpx.Client) -> float:
-        """See EngineDriver. Tokens read and written."""
-        return sum(map(float, _TOKENS.findall(checked(client.get("/metrics")).text)))
+    def work(self, client: httpx.Client) -> Work:
+        """See EngineDriver. What it has done is tokens, read and written."""
+        metrics = checked(client.get("/metrics")).text
+        return Work(done=_sum(_TOKENS, metrics), waiting=_sum(_WAITING, metrics), running=_sum(_RUNNING, metrics))
 
     def requests_in_flight(self, client: httpx.Client) -> int:
         """See EngineDriver. Told to stop, vLLM drops what it works on, so whoever stops it must wait first."""
-        return int(sum(float(count) for count in _RUNNING.findall(checked(client.get("/metrics")).text)))
+        work = self.work(client)
+        return int(work.waiting + (work.running or 0))
+
+
+def _sum(counts: re.Pattern[str], metrics: str) -> float:
+    return sum(map(float, counts.findall(metrics)))
 
 
 def flags(asked: EngineSettings) -> list[str]:
