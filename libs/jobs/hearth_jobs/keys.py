@@ -59,6 +59,11 @@ def advice(deployment_name: str) -> str:
     return f"hearth:advice:{deployment_name}"
 
 
+def first_tokens(deployment_name: str, slot: int) -> str:
+    """How long the first tokens of a deployment's streams took, in one stretch of time: a hash by bucket."""
+    return f"hearth:first-tokens:{deployment_name}:{slot}"
+
+
 def idempotency(digest: str) -> str:
     """What was answered to a request with an Idempotency-Key of this digest."""
     return f"hearth:idempotency:{digest}"

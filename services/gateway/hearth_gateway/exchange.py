@@ -38,8 +38,8 @@ class Exchange:
     __slots__ = (
         "_asked", "_began", "_body", "_caller", "_chunked", "_client", "_connecting", "_engine", "_error", "_events",
         "_first_at", "_head", "_is_read", "_is_turn", "_kept", "_last_at", "_model", "_over", "_paused", "_plane",
-        "_refused", "_request", "_size", "_slot", "_span", "_started", "_status", "_tries", "_url", "_urls", "_usage",
-        "_waits_until",
+        "_refused", "_request", "_sent_at", "_size", "_slot", "_span", "_started", "_status", "_tries", "_url",
+        "_urls", "_usage", "_waits_until",
     )  # fmt: skip
 
     def __init__(self, plane: "TokenPlane", client: "TokenProtocol", head: Head) -> None:
@@ -72,6 +72,7 @@ class Exchange:
         self._began = plane.now()
         self._span = traced.begin(head, client.scheme or "http")
         self._first_at = 0.0
+        self._sent_at = 0.0  # when the engine that answers was asked
         self._last_at = math.inf  # when the engine was last asked or heard
         self._waits_until: float | None = None  # for an engine that is being started
         self._refused: Refused | None = None
@@ -240,7 +241,7 @@ class Exchange:
     def _send(self, pool: Pool, connection: Connection) -> None:
         assert self._request is not None
         self._engine = connection
-        self._last_at = self._plane.now()
+        self._sent_at = self._last_at = self._plane.now()
         rest, body = self._request
         path = self._head.route.encode()
         connection.send(b"POST /v1/%b HTTP/1.1\r\nhost: %b\r\n%b" % (path, pool.authority, rest), body, self)
@@ -309,6 +310,8 @@ class Exchange:
         self._started = True
         self._request = None
         self._first_at = self._last_at
+        if self._events is not None:
+            self._plane.router.first_token(self._model, self._first_at - self._sent_at)
         headers = [*self._kept, *(self._slot.headers if self._slot is not None else ())]
         headers += self._plane.pages.headers(self._head.origin)
         if self._chunked:

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from hearth_contracts.deploy import DeploymentState, Task
 from hearth_jobs import keys
 from hearth_jobs.deployments import DeploymentStore
+from hearth_jobs.first_tokens import Counts, bring
 from hearth_jobs.nodes import NodeRegistry
 from redis import Redis
 
@@ -45,6 +46,7 @@ class Table:
     expected: frozenset[str] = frozenset()  # names that are desired, ready or not
     may_sleep: dict[str, Route] = field(default_factory=dict)  # those whose deployment may sleep: routes with no engine
     asleep: frozenset[str] = frozenset()  # deployments of which no engine runs until somebody asks
+    scaled: frozenset[str] = frozenset()  # deployments whose number of engines follows their load
 
 
 class Router:
@@ -54,6 +56,7 @@ class Router:
         self.table = Table()
         self.loaded = False
         self.asked: set[str] = set()  # deployments that were asked for since the watcher last looked
+        self.first_tokens: dict[str, Counts] = {}  # by deployment, since the watcher last looked
         self._outstanding: Counter[str] = Counter()
         self._shunned: dict[str, float] = {}
         self._turn = 0
@@ -99,6 +102,12 @@ class Router:
         routes = [table.ready.get(name, asleep) for name, asleep in table.may_sleep.items()]
         return {each.deployment for each in routes if each.deployment in asked or not busy.isdisjoint(each.urls)}
 
+    def first_token(self, name: str, seconds: float) -> None:
+        """An engine took so long to the first token of a stream that was asked for by this name."""
+        route = self.table.ready.get(name)
+        if route is not None and route.deployment in self.table.scaled:
+            self.first_tokens.setdefault(route.deployment, Counts()).add(seconds)
+
     def begin(self, url: str) -> None:
         """A request goes to this engine."""
         self._outstanding[url] += 1
@@ -143,7 +152,9 @@ def read_table(redis: Redis, deployments: DeploymentStore) -> Table:
         if record.idle_after and (spec := record.desired)
         for name in (spec.served_name, spec.model_id, *spec.adapter_ids)
     }
-    return Table(ready, frozenset(expected), may_sleep, frozenset(each.name for each in records if each.is_asleep))
+    asleep = frozenset(each.name for each in records if each.is_asleep)
+    scaled = frozenset(each.name for each in records if each.max_replicas)
+    return Table(ready, frozenset(expected), may_sleep, asleep, scaled)
 
 
 class RouteWatcher:
@@ -176,6 +187,12 @@ class RouteWatcher:
         for name in asked & self.router.table.asleep:
             self.deployments.wake(name)
 
+    def _tell_first_tokens(self) -> None:
+        """Bring what was counted of those whose number of engines follows their load."""
+        counted, self.router.first_tokens = self.router.first_tokens, {}
+        if counted:
+            bring(self.redis, counted, self.deployments.clock())
+
     def _run(self) -> None:
         away = False
         while not self._over.is_set():
@@ -187,6 +204,7 @@ class RouteWatcher:
                     while not self._over.is_set():
                         self.router.replace(read_table(self.redis, self.deployments))
                         self._tell_asked()
+                        self._tell_first_tokens()
                         if away:
                             log.info("Redis can be read again; routes are fresh again")
                             away = False

@@ -41,7 +41,16 @@ from urllib3.exceptions import HTTPError
 HEAD, RECORDS, SUMS = "hearth-backup.json", "redis.jsonl", "checksums.json"
 FORM = 1
 OURS = ("hearth:*", "rq:*")
-ALIVE = (keys.NODES, "hearth:node:", "hearth:load:", "hearth:advice:", keys.REPLICAS, "hearth:replica:", "rq:worker")
+ALIVE = (
+    keys.NODES,
+    "hearth:node:",
+    "hearth:load:",
+    "hearth:advice:",
+    "hearth:first-tokens:",
+    keys.REPLICAS,
+    "hearth:replica:",
+    "rq:worker",
+)
 BUCKETS = (DATASETS, ARTIFACTS)
 PIECE = 1 << 20
 

@@ -35,7 +35,12 @@ class ManagementSettings(EngineDefaults):
     scale_waiting: float = Field(
         default=4, gt=0, description="requests that may wait in each engine before `max_replicas` lets there be more"
     )
-    scale_up_seconds: float = Field(default=10, ge=0, description="how long they wait before there are more engines")
+    scale_first_token_seconds: float = Field(
+        default=0,
+        ge=0,
+        description="so long may one stream in 20 wait for its first token before there are more as well; 0: any time",
+    )
+    scale_up_seconds: float = Field(default=10, ge=0, description="how long that lasts before there are more engines")
     scale_down_seconds: float = Field(
         default=300, ge=0, description="how long fewer engines must have been enough before there are fewer"
     )

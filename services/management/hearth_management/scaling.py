@@ -15,6 +15,7 @@ from math import ceil
 from hearth_contracts.deploy import DeploymentState
 from hearth_jobs.by_load import Advice, rescale
 from hearth_jobs.deployment_record import ByLoad, Deployment
+from hearth_jobs.first_tokens import lately
 
 from hearth_management.config import ManagementSettings
 from hearth_management.services import Services
@@ -34,6 +35,7 @@ class Load:
     ready: int  # engines that answer requests
     running: float
     waiting: float
+    first_token: float | None = None  # seconds that the slowest stream of 20 waited for it; None where that is unknown
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Rules:
     """When there are to be more engines, and when fewer."""
 
     waiting: float  # requests that may wait in each engine
-    up_seconds: float  # more wait for so long: more engines
+    first_token: float  # seconds that one stream of 20 may wait for its first token; 0: any time
+    up_seconds: float  # more wait, or longer, all this time: more engines
     down_seconds: float  # fewer would do for so long: fewer engines
 
     @property
@@ -58,8 +61,7 @@ def step(record: Deployment, advice: Advice, *, load: Load, rules: Rules, now: f
     advice = _noted(advice, current, wanted, now, rules.window)
     number = _bounded(record, _settled(advice, current, now, rules))
     if number > current:
-        words = f"{load.waiting / load.ready:.0f} requests waited in each engine, longer than {rules.up_seconds:g} s"
-        return ByLoad(replicas=number, reason=words, full_at=load.running / load.ready), advice
+        return ByLoad(replicas=number, reason=_why_more(load, rules), full_at=load.running / load.ready), advice
     if number < current:
         words = f"for {rules.down_seconds:g} s so few were enough"
         return ByLoad(replicas=number, reason=words, full_at=full_at), advice
@@ -74,12 +76,26 @@ def advised(load: Load, current: int, full_at: float, rules: Rules) -> int:
     if not load.ready:
         return current
     asked = load.running + load.waiting
-    if load.waiting / load.ready > rules.waiting * (1 + TOLERANCE):
+    if _too_many_wait(load, rules) or _wait_too_long(load, rules):
         target = load.running / load.ready + rules.waiting
         return max(current + 1, ceil(asked / target)) if load.ready >= current else current
     if not asked:
         return 1
     return ceil(asked / (ROOM * full_at)) if asked < current * ROOM * full_at else current
+
+
+def _too_many_wait(load: Load, rules: Rules) -> bool:
+    return load.waiting / load.ready > rules.waiting * (1 + TOLERANCE)
+
+
+def _wait_too_long(load: Load, rules: Rules) -> bool:
+    return bool(rules.first_token) and (load.first_token or 0) > rules.first_token * (1 + TOLERANCE)
+
+
+def _why_more(load: Load, rules: Rules) -> str:
+    if _too_many_wait(load, rules):
+        return f"{load.waiting / load.ready:.0f} requests waited in each engine, longer than {rules.up_seconds:g} s"
+    return f"one stream in 20 waited {load.first_token:.2g} s for its first token, longer than {rules.up_seconds:g} s"
 
 
 def _bounded(record: Deployment, number: int) -> int:
@@ -114,19 +130,29 @@ def _settled(advice: Advice, current: int, now: float, rules: Rules) -> int:
 def scale_by_load(services: Services, deployments: list[Deployment], now: float) -> None:
     """One look at every deployment whose number of engines follows its load, at the time `now`."""
     scaled = [each for each in deployments if each.max_replicas and each.desired is not None and not each.is_asleep]
-    nodes = services.nodes.live() if scaled else []
+    nodes, limits = services.nodes.live() if scaled else [], rules(services.settings)
     for record in scaled:
         ready = [node for node in nodes if node.deployment == record.name and node.state is DeploymentState.READY]
         loads = services.nodes.loads(ready)
         if len(loads) < len(ready):
             continue  # one that has just begun to serve: what it has to do is not known yet
-        load = Load(len(ready), sum(each.running for each in loads), sum(each.waiting for each in loads))
-        rescale(services.redis, record.name, partial(_told, load=load, rules=rules(services.settings), now=now))
+        load = Load(
+            len(ready),
+            running=sum(each.running for each in loads),
+            waiting=sum(each.waiting for each in loads),
+            first_token=lately(services.redis, record.name, now).percentile(0.95) if limits.first_token else None,
+        )
+        rescale(services.redis, record.name, partial(_told, load=load, rules=limits, now=now))
 
 
 def rules(settings: ManagementSettings) -> Rules:
     """As they are set."""
-    return Rules(settings.scale_waiting, settings.scale_up_seconds, settings.scale_down_seconds)
+    return Rules(
+        waiting=settings.scale_waiting,
+        first_token=settings.scale_first_token_seconds,
+        up_seconds=settings.scale_up_seconds,
+        down_seconds=settings.scale_down_seconds,
+    )
 
 
 def _told(record: Deployment, advice: Advice, *, load: Load, rules: Rules, now: float) -> tuple[ByLoad | None, Advice]:

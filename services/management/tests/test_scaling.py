@@ -10,7 +10,9 @@ from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine, Eng
 from hearth_jobs import keys
 from hearth_jobs.by_load import Advice
 from hearth_jobs.deployment_record import ByLoad, Deployment
+from hearth_jobs.first_tokens import Counts, bring
 from hearth_jobs.queues import INFERENCE_LLM, counted
+from hearth_management.config import ManagementSettings
 from hearth_management.deploy_metrics import DeployMetrics
 from hearth_management.reconciler import reconcile_deployments
 from hearth_management.scaling import Load, Rules, advised, rules, scale_by_load, step
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 
 from services.management.tests.conftest import answered
 
-RULES = Rules(waiting=4, up_seconds=10, down_seconds=300)
+RULES = Rules(waiting=4, first_token=0, up_seconds=10, down_seconds=300)
 BUSY, QUIET = Load(1, running=8, waiting=14), Load(1, running=0, waiting=0)
 RECORD = Deployment(
     "default", None, None, None, "", replicas=1, max_replicas=4, by_load=None, idle_after=0, is_asleep=False
@@ -30,15 +32,16 @@ RECORD = Deployment(
 class Course:
     """What becomes of a deployment that is looked at once a second."""
 
-    def __init__(self, record: Deployment, now: float = 1000.0) -> None:
+    def __init__(self, record: Deployment, rules: Rules = RULES) -> None:
         self.record = record
+        self.rules = rules
         self.advice = Advice()
-        self.now = now
+        self.now = 1000.0
         self.changes: list[tuple[float, int, int]] = []  # when, from, to
 
     def look(self, load: Load, seconds: float = 1) -> int:
         before = self.record.desired_replicas
-        by_load, self.advice = step(self.record, self.advice, load=load, rules=RULES, now=self.now)
+        by_load, self.advice = step(self.record, self.advice, load=load, rules=self.rules, now=self.now)
         self.record = replace(self.record, by_load=by_load)
         if (after := self.record.desired_replicas) != before:
             self.changes.append((self.now, before, after))
@@ -99,6 +102,19 @@ def test_engines_go_when_fewer_were_enough_for_long_with_room_to_spare() -> None
     assert course.record.by_load.reason == "for 300 s so few were enough"
 
 
+def test_late_first_tokens_bring_one_engine_after_the_other_and_only_where_they_are_asked_to() -> None:
+    late, prompt = Load(1, running=8, waiting=0, first_token=12), Load(2, running=16, waiting=0, first_token=1)
+    assert Course(RECORD).spend(late, 60) == 1
+    course = Course(RECORD, replace(RULES, first_token=10))
+    assert course.spend(replace(late, first_token=11), 60) == 1
+    assert course.spend(late, 12) == 2
+    assert course.record.by_load is not None
+    assert course.record.by_load.reason == "one stream in 20 waited 12 s for its first token, longer than 10 s"
+    assert course.spend(late, 60) == 2, "the second is on its way"
+    assert course.spend(prompt, 60) == 2
+    assert course.spend(replace(late, ready=2), 12) == 3
+
+
 def test_a_deployment_whose_engines_do_not_answer_stays_as_it_is() -> None:
     course = Course(RECORD)
     course.spend(BUSY, 12)
@@ -117,6 +133,7 @@ LOADS = st.builds(
     ready=st.integers(0, 6),
     running=st.floats(0, 500),
     waiting=st.floats(0, 500),
+    first_token=st.none() | st.floats(0, 300),
 )
 RECORDS = st.builds(
     lambda least, more, now, full_at: replace(
@@ -133,7 +150,7 @@ RECORDS = st.builds(
 def test_the_number_is_always_within_its_bounds_and_never_goes_back_and_forth(
     record: Deployment, looks: list[tuple[Load, float]]
 ) -> None:
-    course = Course(record)
+    course = Course(record, replace(RULES, first_token=10))
     for load, seconds in looks:
         assert record.replicas <= course.look(load, seconds) <= record.max_replicas
     for (earlier, was, became), (later, before, after) in pairwise(course.changes):
@@ -145,7 +162,8 @@ def test_the_number_is_always_within_its_bounds_and_never_goes_back_and_forth(
 @given(load=LOADS, more=st.floats(0, 500), current=st.integers(1, 8), full_at=st.floats(0, 100))
 def test_more_that_waits_never_means_fewer_engines(load: Load, more: float, current: int, full_at: float) -> None:
     fuller = replace(load, waiting=load.waiting + more)
-    assert advised(fuller, current, full_at, RULES) >= advised(load, current, full_at, RULES)
+    both = replace(RULES, first_token=10)
+    assert advised(fuller, current, full_at, both) >= advised(load, current, full_at, both)
 
 
 @given(asked=st.floats(0, 200), full=st.floats(1, 50))
@@ -228,6 +246,21 @@ def test_looks_go_on_where_those_before_a_restart_or_of_another_process_ended(se
     assert 0 < services.redis.pttl(keys.advice("default")) <= 30_000
 
 
+def test_late_first_tokens_are_read_of_what_gateways_counted(services: Services) -> None:
+    timely = replace(services, settings=ManagementSettings(scale_first_token_seconds=2))
+    spec = desire(timely, max_replicas=2)
+    ready(timely, spec, 0, EngineLoad(running=3, waiting=0))
+    counts = Counts()
+    for _ in range(40):
+        counts.add(4.0)
+    for second in range(12):
+        bring(services.redis, {"default": counts}, 1000 + second)
+        look(services, 1000 + second)
+    assert desired(services) == 1, "nobody asked for that"
+    services.redis.delete(keys.advice("default"))
+    assert [look(timely, 1008 + second) for second in range(12)] == [1] * 11 + [2]
+
+
 def test_without_max_replicas_the_load_changes_nothing_and_is_not_even_read(services: Services) -> None:
     spec = desire(services)
     ready(services, spec, 0, FULL)
@@ -269,5 +302,6 @@ def test_what_sleeps_wakes_with_as_few_as_there_may_be_and_by_hand_the_bounds_ho
 
 def test_the_rules_are_the_settings(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rules(services.settings) == RULES
-    monkeypatch.setenv("HEARTH_SCALE_DOWN_SECONDS", "5")
-    assert rules(type(services.settings)()).down_seconds == 5
+    for name, value in (("WAITING", "2"), ("FIRST_TOKEN_SECONDS", "3"), ("UP_SECONDS", "4"), ("DOWN_SECONDS", "5")):
+        monkeypatch.setenv(f"HEARTH_SCALE_{name}", value)
+    assert rules(ManagementSettings()) == Rules(waiting=2, first_token=3, up_seconds=4, down_seconds=5)
