@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from hearth_contracts.deploy import ReplicaStatus
 from hearth_gateway.app import Gateway
 from hearth_gateway.config import GatewaySettings
 from hearth_gateway.server import server_options
@@ -68,6 +69,15 @@ def test_all_can_be_reached_and_done_with_the_keyboard(open_page: Open, api: Api
         expect(page.get_by_role("dialog")).to_have_count(0)
         expect(page.get_by_role("button", name="Delete acme/house-model")).to_be_focused()
         assert "DELETE models/acme/house-model" not in api.asked
+
+
+def test_how_many_replicas_the_load_may_make_and_why_they_are_so_many_is_shown(open_page: Open, api: Api) -> None:
+    replicas = ReplicaStatus(desired=2, ready=1, min=1, max=4, reason="14 requests waited in each engine")
+    llm = world.DEPLOYMENTS[0].model_copy(update={"status": world.LLM.model_copy(update={"replicas": replicas})})
+    api.answers["GET deployments"] = (f"[{llm.model_dump_json()}]", "application/json")
+    with open_page("deploy") as visitor:
+        expect(visitor.page.get_by_text("1 of 2 answer")).to_be_visible()
+        expect(visitor.page.get_by_text("1 to 4; 14 requests waited in each engine")).to_be_visible()
 
 
 def test_what_is_taken_away_is_asked_about_once_more(open_page: Open, api: Api) -> None:

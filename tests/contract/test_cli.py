@@ -117,7 +117,8 @@ def test_what_is_deployed_is_shown_and_swapped(call: Call, deployed: dict[str, A
     assert (again["state"], again["adapter_ids"], again["model_id"]) == ("READY", [adapter_id], deployed["model_id"])
     assert read(call("deploy", "create", deployed["model_id"], "--adapter", adapter_id, "--dry-run", "--json"))["fits"]
     assert read(call("deploy", "status", "--watch", "--json"))["state"] == "READY"
-    scaled = read(call("deploy", "scale", "1", "--idle-after", "0", "--json"))["status"]
+    assert "1/1 (1 to 2)" in call("deploy", "scale", "--max", "2").stdout
+    scaled = read(call("deploy", "scale", "1", "--max", "0", "--idle-after", "0", "--json"))["status"]
     assert (scaled["replicas"]["desired"], scaled["idle_after"], scaled["job"]["id"]) == (1, 0, again["job"]["id"])
 
 

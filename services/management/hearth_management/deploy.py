@@ -233,11 +233,12 @@ def _replicas(record: Deployment, reports: list[NodeReport]) -> ReplicaStatus:
         for node in sorted(reports, key=lambda node: node.replica)
     )
     ready = sum(node.state is DeploymentState.READY for node in nodes)
+    by_load = record.by_load
     return ReplicaStatus(
         desired=record.desired_replicas if record.desired else 0,
         min=record.replicas,
         max=record.max_replicas,
-        reason=record.by_load.reason if record.by_load and record.max_replicas else "",
+        reason=by_load.reason if by_load is not None and by_load.replicas == record.desired_replicas else "",
         ready=ready,
         nodes=nodes,
     )

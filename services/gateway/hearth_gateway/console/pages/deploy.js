@@ -78,7 +78,8 @@ function Deployment({ of: { name, served_name, status }, onChange }) {
             : null,
         ],
         ["Answers meanwhile", instead],
-        ["Replicas", replicas.desired > 1 ? `${replicas.ready} of ${replicas.desired} answer` : null],
+        ["Replicas", replicas.desired > 1 || replicas.max ? `${replicas.ready} of ${replicas.desired} answer` : null],
+        ["By load", replicas.max ? `${replicas.min} to ${replicas.max}${replicas.reason && `; ${replicas.reason}`}` : null],
         ["Job", html`<a href="#/jobs/${status.job.id}">log and state</a>`],
       ]}
     />
