@@ -57,8 +57,9 @@ compose-up: ## start it in containers: build what is missing, make .env with new
 compose-down: ## stop the containers; the volumes stay
 	@$(COMPOSE) down
 
-test: ## every test, the main job on real engines included; make test T=libs for some
+test: ## every test, the gateway's twice (as source, compiled), the main job on real engines included; make test T=libs for some
 	@$(SETUP) dev clients helm ray $(ENGINES)
+	@$(if $(T),,HEARTH_COMPILED= $(DEV)/python -m pytest -q services/gateway)
 	@$(DEV)/python -m pytest $(T)
 
 bench-gateway: ## the gateway beside nginx, vllm-router and a plain proxy (15 min, needs cc and two cores)

@@ -11,6 +11,7 @@ import argparse
 import concurrent.futures
 import fcntl
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -29,6 +30,8 @@ ENVS = Path(os.environ.get("HEARTH_ENVS") or CHECKOUT / ".envs").absolute()
 HERE = Path("deploy/local")
 ENGINE_PYTHON = "3.11"  # the locks are compiled for it, and torch's CPU build is locked for it alone
 LIGHT = ("platform", "dev")
+GATEWAY = Path("services/gateway")
+COMPILED = ENVS / "compiled"
 NEEDED_MIB = {
     "platform": 400,
     "dev": 850,
@@ -232,6 +235,32 @@ def install_own(environment: Environment, installer: Installer) -> None:
         raise SetupFailed(f"environment {name}: what goes beside it is not installed: {last_line(log)}; see {log}")
 
 
+def stale_gateway() -> str | None:
+    """The digest of the token path's source, where no machine code was made of it nor could be; else None."""
+    about = importlib.util.spec_from_file_location("compiled", CHECKOUT / GATEWAY / "hearth_gateway/compiled.py")
+    assert about is not None and about.loader is not None
+    compiled = importlib.util.module_from_spec(about)
+    about.loader.exec_module(compiled)
+    digest = str(compiled.digest(CHECKOUT / GATEWAY / "hearth_gateway"))
+    stamps = (COMPILED / compiled.STAMP, COMPILED.with_suffix(".failed"))
+    return None if digest in [stamp.read_text() for stamp in stamps if stamp.exists()] else digest
+
+
+def compile_gateway(digest: str, installer: Installer) -> str:
+    """Make machine code of the gateway's token path; returns what to print. Without it the source is run."""
+    began, log = time.monotonic(), COMPILED.with_suffix(".log")
+    log.unlink(missing_ok=True)
+    python = next(ENVS / light / "bin/python" for light in LIGHT if (ENVS / light / STAMP).exists())
+    if shutil.which("cc") is None:
+        why = "there is no C compiler (on Debian: apt install gcc libc6-dev python3-dev)"
+    elif run([python, CHECKOUT / GATEWAY / "compile.py", COMPILED], log, installer.settings):
+        return f"  the gateway, compiled: {time.monotonic() - began:.0f} s"
+    else:
+        why = f"{last_line(log)}; see {log}"
+    COMPILED.with_suffix(".failed").write_text(digest)
+    return f"  the gateway is not compiled and takes a third more of the processor: {why}"
+
+
 def last_line(log: Path) -> str:
     """The line of a log that says why."""
     printed = [line for line in log.read_text(errors="replace").splitlines() if not line.startswith("$ ")]
@@ -267,8 +296,11 @@ def names_of(some: Sequence[Environment]) -> str:
     return ", ".join(environment.name for environment in some)
 
 
-def make_all(missing: list[Environment], gpu: bool) -> None:
-    """Make these: the light ones first, since they bring what the others are built with. Raises SetupFailed."""
+def make_all(missing: list[Environment], stale: str | None, gpu: bool) -> None:
+    """Make these: the light ones first, since they bring what the others are built with. Raises SetupFailed.
+
+    With them the gateway is compiled where what there is is `stale`.
+    """
     uv = bootstrap_uv()
     settings = bundled.for_uv() if bundled.read() else pip_settings.for_uv([Path(sys.executable), uv.parent / "python"])
     installer = Installer(uv, settings, gpu)
@@ -276,7 +308,9 @@ def make_all(missing: list[Environment], gpu: bool) -> None:
         print(make(environment, installer), flush=True)
     # Downloads overlap; the linking of files does not profit from more.
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        waiting = {pool.submit(make, each, installer): each for each in missing if each.name not in LIGHT}
+        waiting = {pool.submit(make, each, installer): each.name for each in missing if each.name not in LIGHT}
+        if stale is not None:
+            waiting[pool.submit(compile_gateway, stale, installer)] = "the gateway, compiled"
         began = time.monotonic()
         while waiting:
             done, _ = concurrent.futures.wait(waiting, TOLD_EVERY_SECONDS, concurrent.futures.FIRST_COMPLETED)
@@ -284,7 +318,7 @@ def make_all(missing: list[Environment], gpu: bool) -> None:
                 del waiting[future]
                 print(future.result(), flush=True)
             if not done:
-                left = names_of(list(waiting.values()))
+                left = ", ".join(waiting.values())
                 print(f"  ... {time.monotonic() - began:.0f} s, still installing {left}", flush=True)
 
 
@@ -294,7 +328,8 @@ def set_up(names: list[str]) -> None:
     wanted = [known[name] for name in names]
     if not any(light in names or found_stamp(known[light]) for light in LIGHT):
         wanted.insert(0, known["platform"])
-    if all(found_stamp(each) == stamp_of(each, gpu) for each in wanted):
+    needs_gateway = any(each.name in LIGHT for each in wanted)
+    if all(found_stamp(each) == stamp_of(each, gpu) for each in wanted) and not (needs_gateway and stale_gateway()):
         return
     about = bundled.read()
     if about and (reason := bundled.why_not(about, [each.name for each in wanted], gpu)):
@@ -307,12 +342,16 @@ def set_up(names: list[str]) -> None:
             print("waiting for another set-up to end", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         missing = [each for each in wanted if found_stamp(each) != stamp_of(each, gpu)]
-        if not missing:
+        stale = stale_gateway() if needs_gateway else None
+        if not missing and stale is None:
             return
         check_room([each for each in missing if found_stamp(each)[:1] != stamp_of(each, gpu)[:1]], gpu)
         began = time.monotonic()
-        print(f"Setting up {names_of(missing)} in {ENVS} for a machine with{'' if gpu else 'out'} a GPU", flush=True)
-        make_all(missing, gpu)
+        print(
+            f"Setting up {names_of(missing) or 'the gateway'} in {ENVS} for a machine with{'' if gpu else 'out'} a GPU",
+            flush=True,
+        )
+        make_all(missing, stale, gpu)
         print(f"Set up in {time.monotonic() - began:.0f} s")
 
 

@@ -28,7 +28,8 @@ from hearth_gateway.exposure import may_be_open
 from hearth_gateway.keeper import Keeper
 from hearth_gateway.pages import Pages
 from hearth_gateway.replies import Refused, error_body, send_json
-from hearth_gateway.routing import Router, RouteWatcher
+from hearth_gateway.routes import RouteWatcher
+from hearth_gateway.routing import Router
 from hearth_gateway.tokens import TASK_FOR, TokenPlane
 from hearth_gateway.upstream import Upstream
 

@@ -11,11 +11,12 @@ import math
 from typing import TYPE_CHECKING
 
 from hearth_gateway import measures, traced
+from hearth_gateway.asked import Asked, Usage, ask_for_usage, read_asked
 from hearth_gateway.door import Caller, Slot
 from hearth_gateway.heads import Head
 from hearth_gateway.replies import Refused, Waking, error_body, openai_error, too_large
 from hearth_gateway.upstream import Connection, Headers, Pool, Refusal
-from hearth_gateway.usage import Asked, ReplyUsage, StreamUsage, Usage, ask_for_usage, read_asked, tokens
+from hearth_gateway.usage import ReplyUsage, StreamUsage, tokens
 
 if TYPE_CHECKING:
     from hearth_gateway.protocol import TokenProtocol

@@ -1,5 +1,6 @@
 """Run the gateway: one process, or several that share its port."""
 
+import logging
 import os
 import socket
 from tempfile import TemporaryDirectory
@@ -13,10 +14,14 @@ from hearth_telemetry.logs import configure_logging
 from hearth_telemetry.traces import configure_tracing
 from uvicorn.supervisors import Multiprocess
 
+from hearth_gateway import exchange
 from hearth_gateway.app import Gateway
+from hearth_gateway.compiled import is_compiled
 from hearth_gateway.config import GatewaySettings
 from hearth_gateway.metrics_port import serve_metrics
 from hearth_gateway.protocol import TokenProtocol
+
+log = logging.getLogger(__name__)
 
 ACCEPTS_A_TURN = 16
 
@@ -29,6 +34,7 @@ def build() -> Gateway:
     """The app as each process makes it, from the settings."""
     configure_logging("gateway")
     configure_tracing("gateway")
+    log.info("the token path runs %s", "compiled" if is_compiled(exchange) else "as Python source")
     return Gateway(GatewaySettings(), connect(RedisSettings()))
 
 

@@ -10,13 +10,13 @@ from hearth_web.request_id import HEADER, accept_request_id
 from starlette.types import Scope, Send
 
 from hearth_gateway import measures
+from hearth_gateway.asked import Asked
 from hearth_gateway.config import GatewaySettings
 from hearth_gateway.door import Caller, Door
 from hearth_gateway.pages import Pages
 from hearth_gateway.replies import Refused, Waking, error_body, send_json
 from hearth_gateway.routing import Router
 from hearth_gateway.upstream import Upstream
-from hearth_gateway.usage import Asked
 
 if TYPE_CHECKING:
     from hearth_gateway.exchange import Exchange

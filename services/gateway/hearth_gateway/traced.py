@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from hearth_telemetry import traces
 from hearth_web.traced import KEY_ID, REQUEST_ID
 
+from hearth_gateway.asked import Usage
 from hearth_gateway.door import Caller
 from hearth_gateway.heads import Head
-from hearth_gateway.usage import Usage
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

@@ -7,6 +7,7 @@ interim answers and trailers passed over. What is not HTTP/1.1 to the letter end
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -192,12 +193,13 @@ class Connection(asyncio.Protocol):
 class Pool:
     """The connections to one engine. The one used last is taken first, so that those too many grow old."""
 
-    def __init__(self, url: str, connect_timeout: float) -> None:
+    def __init__(self, url: str, connect_timeout: float, clock: Callable[[], float]) -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
         self.host, self.port = parts.hostname, parts.port or 80
         self.authority = parts.netloc.encode()
         self._connect_timeout = connect_timeout
+        self._clock = clock
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
 
@@ -225,7 +227,7 @@ class Pool:
 
     def put_back(self, connection: Connection) -> None:
         """It may be used again."""
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = self._clock()
         self._idle.append(connection)
 
     def forget(self, connection: Connection) -> None:
@@ -257,7 +259,7 @@ class Upstream:
         """The pool of the engine at `url`."""
         pool = self._pools.get(url)
         if pool is None:
-            pool = self._pools[url] = Pool(url, self._connect_timeout)
+            pool = self._pools[url] = Pool(url, self._connect_timeout, self._loop.time)
         return pool
 
     def close(self) -> None:

@@ -1,103 +1,26 @@
-"""What a request asks and what its answer says it cost, read from the bytes that pass, without encoding them anew.
+"""What an answer says it cost, read from the bytes that pass, without encoding them anew.
 
 Streams: an engine tells what was used in a last event, and only if asked; a stream that is cut short would go
 uncounted. So the gateway asks the engine to tell it with each event (vLLM's `continuous_usage_stats`), remembers the
 newest, and takes what the client did not ask for out of the events again.
 """
 
-import json
 import re
 from typing import Any
 
-import msgspec
+from hearth_gateway.asked import Asked, StreamOptions, Usage, read_usage
 
-from hearth_gateway.replies import Refused
-
-EVERY_EVENT = b'"stream_options":{"include_usage":true,"continuous_usage_stats":true}'
 USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 KEY = b'"usage"'
 COMPACT = b',"usage":{'
 NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 INDEX = re.compile(rb'"index"\s*:\s*(\d+)')
-WRONG = re.compile(r"\$\.(\w+)")
 EVENT_END = b"\n\n"
 LONGEST_EVENT = 1 << 20
 """What has no end by then passes as it is: it is not an event of an engine's."""
 
 LONGEST_USAGE = 1024
 """No engine's usage object is longer."""
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens, by what they were for."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int | None = None
-    total_tokens: int = 0
-
-
-class StreamOptions(msgspec.Struct, frozen=True):
-    """What a client wants to be told in a stream."""
-
-    include_usage: bool | None = None
-    continuous_usage_stats: bool | None = None
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """What the gateway reads of a request's body; the rest is skipped at a gigabyte a second."""
-
-    model: str
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: int | None = None
-    prompt: msgspec.Raw = msgspec.Raw(b"")
-    messages: msgspec.Raw = msgspec.Raw(b"")
-
-    @property
-    def has_choices(self) -> bool:
-        """Whether the answer may have more than one choice, each counted by itself."""
-        return (self.n or 1) != 1 or bytes(self.prompt).startswith(b"[")
-
-
-_ASKED = msgspec.json.Decoder(Asked)
-_USAGE = msgspec.json.Decoder(Usage)
-
-
-def read_asked(body: bytes) -> Asked:
-    """Raises Refused: 400 when it is no JSON object with a model's name."""
-    try:
-        asked = _ASKED.decode(body)
-    except msgspec.ValidationError as error:
-        if "got `" in str(error) and "`$" not in str(error):
-            raise Refused(400, "the body must be a JSON object") from None
-        raise _wrong_field(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(400, f"the body is not JSON: {error}") from None
-    if not asked.model:
-        raise _wrong_field("model")
-    return asked
-
-
-def _wrong_field(message: str) -> Refused:
-    field = WRONG.search(message)
-    if field is not None and field[1] != "model":
-        return Refused(400, f"`{field[1]}`: {message}", param=field[1])
-    return Refused(400, "`model` must name a model, e.g. Compressa-LLM", param="model")
-
-
-def ask_for_usage(body: bytes, asked: Asked) -> bytes:
-    """The body of a stream's request, changed so that the engine tells with each event what was used.
-
-    The option is put behind the opening brace. Where the client gave options of its own, the top level is joined anew
-    from its values, each byte for byte.
-    """
-    if asked.stream_options is None and b"stream_options" not in body:
-        at = body.index(b"{") + 1
-        return b"%b%b,%b" % (body[:at], EVERY_EVENT, body[at:])
-    fields: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    fields.pop("stream_options", None)
-    rest = (b"%b:%b" % (json.dumps(name).encode(), bytes(value)) for name, value in fields.items())
-    return b"{%b}" % b",".join([EVERY_EVENT, *rest])
 
 
 class StreamUsage:
@@ -180,8 +103,8 @@ class StreamUsage:
     def used(self) -> Usage:
         """The newest that was told."""
         if not self._by_choice:
-            return _decode(self._newest)
-        each = {index: _decode(told) for index, told in self._by_choice.items()}
+            return read_usage(self._newest)
+        each = {index: read_usage(told) for index, told in self._by_choice.items()}
         prompts = {index // self._n: usage.prompt_tokens for index, usage in each.items()}
         return Usage(sum(prompts.values()), sum(usage.completion_tokens or 0 for usage in each.values()))
 
@@ -212,16 +135,9 @@ class ReplyUsage:
         found = self._found
         end = found.find(b"}")
         if found.startswith(COMPACT[1:]) and found.find(b"{", len(COMPACT) - 1, end) < 0 <= end:
-            return _decode(found[len(COMPACT) - 2 : end + 1])  # as vLLM writes it
+            return read_usage(found[len(COMPACT) - 2 : end + 1])  # as vLLM writes it
         told = USAGE.match(found)
-        return _decode(told[1]) if told is not None else Usage()
-
-
-def _decode(told: bytes) -> Usage:
-    try:
-        return _USAGE.decode(told) if told else Usage()
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Usage()  # another engine's idea of usage; the answer has passed all the same
+        return read_usage(told[1]) if told is not None else Usage()
 
 
 def tokens(usage: Usage, *, embeds: bool) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def test_openais_list_has_an_entry_for_each_name_and_the_slash_decides_under_api
 
 
 def test_routes_stay_while_redis_is_away(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    import hearth_gateway.routing as routing
+    from hearth_gateway import routes
     from redis.exceptions import ConnectionError as RedisConnectionError
 
     engine = place.serve()
@@ -142,7 +142,7 @@ def test_routes_stay_while_redis_is_away(place: Place, monkeypatch: pytest.Monke
         raise RedisConnectionError("stopped")
 
     with monkeypatch.context() as patch:  # stopping the shared server would take it from the other tests
-        patch.setattr(routing, "read_table", away)
+        patch.setattr(routes, "read_table", away)
         place.eventually(lambda: len(failed) > 1)
         assert place.http.post(CHAT, content=asking("LLM")).status_code == 200
     place.redis.flushall()

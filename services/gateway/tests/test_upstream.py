@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -55,15 +56,8 @@ class Got:
         self.ends.append(reason)
 
 
-class IdlePool(Pool):
-    """A pool whose idle connections the test looks at; it has no event loop."""
-
-    def put_back(self, connection: Connection) -> None:
-        self._idle.append(connection)
-
-
-def opened() -> tuple[Connection, Transport, IdlePool]:
-    pool = IdlePool("http://127.0.0.1:1", 1.0)
+def opened() -> tuple[Connection, Transport, Pool]:
+    pool = Pool("http://127.0.0.1:1", 1.0, time.monotonic)
     connection, transport = Connection(pool), Transport()
     connection.connection_made(transport)
     return connection, transport, pool
@@ -248,7 +242,7 @@ def server() -> Iterator[int]:
 
 
 async def test_a_pool_gives_the_newest_connection_and_closes_old_ones(server: int) -> None:
-    pool = Pool(f"http://127.0.0.1:{server}", 1.0)
+    pool = Pool(f"http://127.0.0.1:{server}", 1.0, asyncio.get_running_loop().time)
     first, second = await pool.connect(), await pool.connect()
     for each in (first, second):
         pool.put_back(each)
@@ -264,4 +258,4 @@ async def test_a_pool_gives_the_newest_connection_and_closes_old_ones(server: in
 
 async def test_a_port_nobody_listens_on_is_a_refusal() -> None:
     with pytest.raises(Refusal):
-        await Pool(f"http://127.0.0.1:{free_port()}", 1.0).connect()
+        await Pool(f"http://127.0.0.1:{free_port()}", 1.0, time.monotonic).connect()

@@ -5,8 +5,9 @@ import json
 from typing import Any
 
 import pytest
+from hearth_gateway.asked import Usage, ask_for_usage, read_asked
 from hearth_gateway.replies import Refused
-from hearth_gateway.usage import ReplyUsage, StreamUsage, Usage, ask_for_usage, read_asked, tokens
+from hearth_gateway.usage import ReplyUsage, StreamUsage, tokens
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from hearth_contracts.deploy import DeploymentState, Engine, NodeReport
-from hearth_gateway import routing
+from hearth_gateway import routes
 from hearth_gateway.app import Gateway
 from hearth_gateway.config import GatewaySettings
-from hearth_gateway.routing import Router, RouteWatcher
+from hearth_gateway.routes import RouteWatcher
+from hearth_gateway.routing import Router
 from hearth_jobs import keys
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect
@@ -222,7 +223,7 @@ def test_requests_go_to_the_engine_that_has_the_fewest(
 def test_a_route_appears_when_a_node_wakes_the_gateway_and_not_a_round_later(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routing, "REFRESH_SECONDS", 60.0)
+    monkeypatch.setattr(routes, "REFRESH_SECONDS", 60.0)
     router = Router()
     watcher = RouteWatcher(redis, DeploymentStore(redis, JobStore(redis)), router)
     watcher.start()
@@ -277,7 +278,7 @@ def test_a_redis_that_comes_back_without_the_nodes_leases_takes_no_route_before_
 def test_routes_outlive_the_redis_server_and_are_fresh_again_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routing, "REFRESH_SECONDS", 0.05)
+    monkeypatch.setattr(routes, "REFRESH_SECONDS", 0.05)
     redis_port, port = free_port(), free_port()
     client = connect(RedisSettings(redis_url=f"redis://127.0.0.1:{redis_port}/0"))  # type: ignore[arg-type]
     gateway = Gateway(GatewaySettings(), client)

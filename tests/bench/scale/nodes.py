@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import psutil
 from hearth_contracts.deploy import DeploymentState, Engine, NodeReport, Task
-from hearth_gateway.routing import Router, read_table
+from hearth_gateway.routes import read_table
+from hearth_gateway.routing import Router
 from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.store import JobStore
