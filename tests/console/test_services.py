@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from hearth_contracts.base import now
+from hearth_contracts.models import StoredModel
 from hearth_storage.config import HomeSettings, S3Settings
-from hearth_storage.model_store import StoredModel, model_folder, record_model
+from hearth_storage.model_store import model_folder, record_model
 from huggingface_hub import constants
 from minio import Minio
 from playwright.sync_api import Browser, Page, expect

@@ -1,6 +1,9 @@
 """Inference nodes with real engines behind a real gateway and management: two for one deployment, more or none."""
 
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from hearth_contracts.base import now
-from hearth_storage.model_store import StoredModel, model_folder, record_model, snapshot_path
+from hearth_contracts.models import StoredModel
+from hearth_storage.model_store import model_folder, record_model, snapshot_path
 
 from tests.support.no_network import cut_off
 

@@ -171,6 +171,7 @@ class NodeReport(Frozen):
         default=(),
         description="the jobs of the versions of which an engine runs there, or is about to",
     )
+    lacks: str = Field(default="", description="the model that it has not got, and could not get when it last tried")
 
     def silenced(self, detail: str) -> "NodeReport":
         """The same of a node whose engine answers no request, for the reason given."""

@@ -1,8 +1,39 @@
 """What can be deployed and fine-tuned."""
 
-from pydantic import Field
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from hearth_contracts.base import Frozen, Timestamp
+
+
+def _inside(name: str) -> str:
+    """A path that stays in the folder it is relative to, written in the one way that there is."""
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or str(path) != name or "\0" in name:
+        raise ValueError(f"{name!r} is not the name of a file in a folder")
+    return name
+
+
+class ModelFile(Frozen):
+    """One file of a base model, as it must be wherever it lies."""
+
+    name: Annotated[str, AfterValidator(_inside)] = Field(description="its path in the model's folder, with slashes")
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class StoredModel(Frozen):
+    """A base model that is whole in a model store."""
+
+    model_id: str
+    revision: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the name of its snapshot")
+    size_bytes: int
+    license: str | None
+    created_at: Timestamp
+    on_hub: bool = Field(default=False, description="it came from the hub, where `revision` is a commit")
+    files: tuple[ModelFile, ...] = Field(default=(), description="its files; none where nobody took their hashes")
 
 
 class ModelEntry(Frozen):

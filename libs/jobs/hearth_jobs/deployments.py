@@ -5,12 +5,14 @@ from collections.abc import Callable
 from hearth_contracts.deploy import DeploymentSpec, Engine, Task, usual_task
 from hearth_contracts.engine import EngineSettings
 from hearth_contracts.jobs import Job, JobKind
+from hearth_contracts.models import StoredModel
 from redis import Redis
 from redis.client import Pipeline
 
 from hearth_jobs import keys
 from hearth_jobs.deployment_record import Deployment, put_settings, read_record
 from hearth_jobs.idempotency import Recorder, no_record
+from hearth_jobs.models import put_model
 from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.queues import INFERENCE_EMBEDDING, INFERENCE_LLM, Lane, enqueue
 from hearth_jobs.replies import text
@@ -65,13 +67,15 @@ class DeploymentStore:
         max_replicas: int | None = None,
         idle_after: int | None = None,
         instead_of: DeploymentSpec | None = None,
+        model: StoredModel | None = None,
         record: Recorder = no_record,
     ) -> tuple[DeploymentSpec, Job]:
         """Ask for a new version: its spec, its job and its queue item are recorded together.
 
         What the version before it was waiting for, if it never began to serve, is interrupted. `replicas`,
         `max_replicas` and `idle_after` stay as they are where they are not given. With `instead_of` only that version
-        is replaced. Raises Superseded when it is no longer the one desired.
+        is replaced; raises Superseded when it is no longer the one desired. `model` is what nodes that lack it are to
+        fetch.
         """
         self.asked(name)
         replaced: list[DeploymentSpec] = []
@@ -99,6 +103,8 @@ class DeploymentStore:
             pipe.hdel(keys.deployment(name), "asleep")
             put_settings(pipe, name, replicas, max_replicas, idle_after)
             pipe.sadd(keys.DEPLOYMENTS, name)
+            if model is not None:
+                put_model(pipe, model)
             enqueue(self.redis, lane_for(engine), name, pipe=pipe)
             pipe.publish(keys.WAKE, name)
             record(pipe, job)

@@ -1,10 +1,6 @@
 """Adapters in S3: stored whole or not at all, fetched and verified before anything loads them."""
 
-import fcntl
-import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from hearth_contracts.adapters import AdapterManifest
@@ -19,6 +15,7 @@ from hearth_storage.bundles import (
     put_files,
     put_manifest,
 )
+from hearth_storage.locks import alone_in
 from hearth_storage.objects import ARTIFACTS, read_object
 
 READERS = 16
@@ -73,24 +70,12 @@ def fetch_adapter(client: Minio, adapter_id: str, root: Path) -> Path:
         raise AdapterMissing(f"there is no adapter {adapter_id!r}")
     target = root / adapter_id
     try:
-        with _alone_in(root):
+        with alone_in(root):
             if not target.is_dir() or fault_in(target, manifest.files):
                 fetch_files(client, adapter_prefix(adapter_id), manifest.files, target)
     except BundleCorrupt as fault:
         raise AdapterCorrupt(f"adapter {adapter_id!r}: {fault}; train it again or restore the object in S3") from fault
     return target
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process fetches into this folder: nodes of one host, or of one volume, share it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)  # ends the lock
 
 
 def delete_adapter(client: Minio, adapter_id: str) -> None:

@@ -19,6 +19,10 @@ class S3Settings(BaseSettings):
         default=None, description="host:port at which clients reach it, if they may: parts of uploads then go there"
     )
     s3_public_secure: bool = Field(default=True, description="clients speak TLS to it")
+    share_models: bool = Field(
+        default=False,
+        description="put each model that is added into S3 too, where inference nodes that lack it fetch it from",
+    )
     s3_region: str = Field(default="us-east-1", description="its region; naming it saves a request")
 
 

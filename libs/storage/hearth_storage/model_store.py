@@ -8,22 +8,15 @@ snapshot it names is whole: a model without it does not exist for Hearth.
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
-from hearth_contracts.base import Frozen, Timestamp
+from hearth_contracts.models import ModelFile, StoredModel
 from hearth_contracts.names import is_model_id
 
+from hearth_storage.bundles import sha256_of
+
 RECORD = "hearth.json"
-
-
-class StoredModel(Frozen):
-    """A base model that is whole."""
-
-    model_id: str
-    revision: str
-    size_bytes: int
-    license: str | None
-    created_at: Timestamp
 
 
 def model_folder(store: Path, model_id: str) -> Path:
@@ -36,6 +29,15 @@ def model_folder(store: Path, model_id: str) -> Path:
 def snapshot_path(store: Path, model: StoredModel) -> Path:
     """The folder with config.json and the weights."""
     return model_folder(store, model.model_id) / "snapshots" / model.revision
+
+
+def describe_model(snapshot: Path, known: Mapping[str, str] | None = None) -> tuple[ModelFile, ...]:
+    """The files of a model's folder, with their sizes and hashes, by name; `known` hashes are not taken again."""
+    found = {path.relative_to(snapshot).as_posix(): path for path in sorted(snapshot.rglob("*")) if path.is_file()}
+    return tuple(
+        ModelFile(name=name, bytes=path.stat().st_size, sha256=(known or {}).get(name) or sha256_of(path))
+        for name, path in found.items()
+    )
 
 
 def record_model(store: Path, model: StoredModel) -> None:

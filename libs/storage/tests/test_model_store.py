@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from hearth_contracts.base import now
+from hearth_contracts.models import StoredModel
 from hearth_storage.model_store import (
-    StoredModel,
     delete_model,
     find_model,
     list_models,

@@ -157,6 +157,10 @@ class Holdings:
                 self.jobs.release(job_id, attempt, stage)
         self._end_span(job_id, None)
 
+    def is_left_to_others(self, spec: DeploymentSpec, lacks: str) -> bool:
+        """Whether this node, which could not get the model that it `lacks`, leaves the version to another that may."""
+        return lacks == spec.model_id and any(node.lacks != lacks for node in self.others())
+
     def answers_elsewhere(self, spec: DeploymentSpec) -> bool:
         """Whether another node serves this version."""
         return any(node.state is DeploymentState.READY and node.generation == spec.generation for node in self.others())

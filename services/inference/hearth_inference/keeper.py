@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from hearth_contracts.deploy import DeploymentState, NodeReport
 from hearth_jobs.config import RENEW_SECONDS
@@ -22,6 +23,16 @@ _PERIOD_SECONDS = RENEW_SECONDS / 2
 _MAIN_HUNG_SECONDS = 600.0  # longer than all that it waits for with a limit
 
 
+class Guarded(Protocol):
+    """A process of this node, under a guard."""
+
+    def feed(self) -> None:
+        """Show the guard that the node is alive and not hung."""
+
+    def interrupt(self, job_id: str) -> None:
+        """End it if the main thread may be waiting for it on behalf of this job."""
+
+
 class Keeper:
     """Keeps jobs, engines and the report alive until told otherwise.
 
@@ -36,7 +47,7 @@ class Keeper:
         self._nodes = nodes
         self._held: dict[str, int] = {}
         self._interrupted: set[str] = set()
-        self._engines: list[EngineProcess] = []
+        self._guarded: list[Guarded] = []
         self._report: NodeReport | None = None
         self._serving: EngineProcess | None = None
         self._sent: NodeReport | None = None
@@ -91,15 +102,15 @@ class Keeper:
         with self._lock:
             return self._interrupted & self._held.keys()
 
-    def watch(self, engine: EngineProcess) -> None:
-        """Feed this engine's guard from now on."""
+    def watch(self, process: Guarded) -> None:
+        """Feed its guard from now on."""
         with self._lock:
-            self._engines.append(engine)
+            self._guarded.append(process)
 
-    def forget(self, engine: EngineProcess) -> None:
+    def forget(self, process: Guarded) -> None:
         """Feed it no more."""
         with self._lock:
-            self._engines.remove(engine)
+            self._guarded.remove(process)
 
     def report(self, report: NodeReport, serving: EngineProcess | None) -> None:
         """Say this of the node, at once and from now on, and what the engine that serves has to do.
@@ -145,9 +156,9 @@ class Keeper:
             log.error("the node's main thread hangs; the node ends, with its engines, and another takes over")
             os._exit(1)
         with self._lock:
-            engines = list(self._engines)
-        for engine in engines:
-            engine.feed()
+            guarded = list(self._guarded)
+        for process in guarded:
+            process.feed()
 
     def _renew(self) -> None:
         if self._has_replica:
@@ -168,8 +179,8 @@ class Keeper:
             if interrupted:
                 with self._lock:
                     self._interrupted.add(job_id)
-                    coming = [each for each in self._engines if each.spec.job_id == job_id and not each.ready_since]
-                for engine in coming:  # the main thread may be waiting for its first answer
-                    engine.health.kill("interrupted")
+                    guarded = list(self._guarded)
+                for process in guarded:
+                    process.interrupt(job_id)
         with self._report_lock:  # or a report that was withdrawn meanwhile would come back
             self._send()

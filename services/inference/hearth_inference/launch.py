@@ -6,18 +6,9 @@ from hearth_contracts.deploy import DeploymentSpec
 from hearth_fit.machine import memory_room
 from hearth_jobs.attempt import WorkFailed
 from hearth_storage.config import HomeSettings
-from hearth_storage.model_store import find_model, snapshot_path
 
 from hearth_inference.engines.base import EngineDriver
 from hearth_inference.process import EngineProcess
-
-
-def stored_model(home: HomeSettings, spec: DeploymentSpec) -> Path:
-    """The folder of the version's model. Raises WorkFailed."""
-    model = find_model(home.models, spec.model_id)
-    if model is None:
-        raise WorkFailed(f"model {spec.model_id!r} is not in the model store; add it with POST /v1/models/add/")
-    return snapshot_path(home.models, model)
 
 
 def launch(
@@ -41,10 +32,9 @@ def launch(
         raise WorkFailed(f"the engine for {spec.model_id!r} could not be started: {error}") from error
 
 
-def fits_beside(driver: EngineDriver, spec: DeploymentSpec, home: HomeSettings) -> bool:
-    """Whether the machine has room for this version's engine beside what runs."""
-    model = find_model(home.models, spec.model_id)
+def fits_beside(driver: EngineDriver, spec: DeploymentSpec, model: Path | None) -> bool:
+    """Whether the machine has room for this version's engine beside what runs; None while its model is not here."""
     if model is None:
-        return True  # it will not be started, and so must not cost the one that serves
-    needed = driver.memory_needed(spec, snapshot_path(home.models, model))
+        return True  # it is not started yet, and so must not cost the one that serves
+    needed = driver.memory_needed(spec, model)
     return needed is not None and needed <= memory_room().free

@@ -23,10 +23,11 @@ from hearth_inference.config import InferenceSettings
 from hearth_inference.engines.base import EngineDriver, EngineRefused
 from hearth_inference.holdings import ASLEEP, STOPPED, Holdings
 from hearth_inference.keeper import Keeper
-from hearth_inference.launch import fits_beside, launch, stored_model
+from hearth_inference.launch import fits_beside, launch
 from hearth_inference.plan import Phase, Step, View, plan, same_base
 from hearth_inference.process import EngineProcess
 from hearth_inference.report import report_of
+from hearth_inference.weights import Weights
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,9 @@ class Node:
     detail: str = ""
     steady_job: str = ""
 
+    def __post_init__(self) -> None:
+        self.weights = Weights(self.home, self.deployments.redis, self.s3, self.keeper)
+
     def tick(self) -> bool:
         """One step. False when the node has nothing more to do here. Raises RedisError when Redis is away."""
         self.keeper.main_alive = time.monotonic()
@@ -74,7 +78,12 @@ class Node:
         return True
 
     def _carried(self, desired: DeploymentSpec) -> bool:
-        """See that a node carries this version. False when it is given up."""
+        """See that a node carries this version. False when it is given up.
+
+        One that cannot get the model leaves it to the others, as long as one of them may have it.
+        """
+        if self.holdings.is_left_to_others(desired, self.weights.lacks):
+            return True
         if not self.holdings.claim(desired, runs=desired in self._running()):
             return False
         if desired.job_id in self.keeper.held():
@@ -103,11 +112,13 @@ class Node:
         self.holdings.stage(spec, stage, progress)
 
     def _running(self) -> list[DeploymentSpec]:
-        return [engine.spec for engine in (self.serving, self.coming) if engine is not None]
+        return [each.spec for each in (self.serving, self.coming, self.weights.bringing) if each is not None]
 
     # -- steps -----------------------------------------------------------------------------------------------
 
     def _take(self, step: Step, desired: DeploymentSpec, record: Deployment | None) -> None:
+        if step is not Step.START:
+            self.weights.stop()
         if step in (Step.START, Step.SWAP, Step.STOP_FIRST, Step.PROMOTE) and time.monotonic() < self.not_before:
             return
         try:
@@ -137,12 +148,17 @@ class Node:
             self._failed(desired, record, f"the engine refused: {words}")
 
     def _start(self, spec: DeploymentSpec) -> None:
-        self._report(spec, about_to=spec)  # whoever ends the version's job waits for us from now on,
-        record = self.deployments.get(self.name)
-        if record is None or spec not in (record.desired, record.serving):
-            return  # or has ended it already
+        if spec not in self._running():
+            self._report(spec, about_to=spec)  # whoever ends the version's job waits for us from now on,
+            record = self.deployments.get(self.name)
+            if record is None or spec not in (record.desired, record.serving):
+                return  # or has ended it already
+        model, brings = self.weights.have(spec), self.weights.bringing
+        if brings is not None and self.detail != (words := brings.words()):
+            self._stage(spec, words, 0.1 * brings.share)
+        if model is None:
+            return  # when it has come, the next tick sees whether there is room for its engine
         self._stage(spec, f"starting the engine for {spec.model_id}", 0.1)
-        model = stored_model(self.home, spec)
         self._adapters(spec)  # what is wrong with them is better known before the engine's long start
         index, host = self.keeper.replica.index, self.settings.engine_host
         name = f"{self.name}-{index}" if index else self.name
@@ -206,20 +222,28 @@ class Node:
     def _failed(self, desired: DeploymentSpec, record: Deployment | None, words: str) -> None:
         """Try again later what has served before; give up what has not, and what failed too often.
 
-        Only the node that carries the version gives it up, and not while another serves it.
+        Only the node that carries the version gives it up, and not while another serves it. One that could not get
+        the model leaves that to others.
         """
         if desired.job_id in self.keeper.interrupted():
             return  # that is why; the next tick heeds it
         proven = record is not None and record.serving is not None and record.serving == desired
+        lacks = self.weights.lacks == desired.model_id
+        if self.holdings.is_left_to_others(desired, self.weights.lacks):
+            self.holdings.release(desired.job_id, f"another node is to carry it: {words}")
         decides = desired.job_id in self.keeper.held() and not self.holdings.answers_elsewhere(desired)
-        if not decides or (proven and self.failures < self.settings.engine_max_restarts):
+        # Another node may be about to join, and have the model.
+        tries_again = proven or (lacks and record is not None and record.replicas > 1)
+        if not decides or (tries_again and self.failures < self.settings.engine_max_restarts):
             self.failures += 1
-            tallies.add(self.deployments.redis, self.name, {Tally.RESTARTS: 1})
+            if not lacks:
+                tallies.add(self.deployments.redis, self.name, {Tally.RESTARTS: 1})
             pause = min(_MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** min(self.failures, _MANY_FAILURES))
             self.not_before = time.monotonic() + pause
-            self._stage(desired, f"starting again in {pause:.0f} s, try {self.failures}: {words}", 0.0)
+            what = "fetching" if lacks else "starting"
+            self._stage(desired, f"{what} again in {pause:.0f} s, try {self.failures}: {words}", 0.0)
             return
-        if proven:
+        if tries_again:
             words = f"failed {self.failures + 1} times in a row, the last time: {words}"
         self.failures, self.not_before = 0, 0.0
         self.holdings.finish(desired.job_id, JobStatus.FAILED, words)
@@ -242,7 +266,9 @@ class Node:
 
     def _room(self, desired: DeploymentSpec, serving: View | None) -> bool:
         """Whether another engine fits beside the one that serves."""
-        return serving is None or same_base(desired, serving.spec) or fits_beside(self.driver, desired, self.home)
+        if serving is None or same_base(desired, serving.spec):
+            return True
+        return fits_beside(self.driver, desired, self.weights.stored(desired))
 
     def _stopped(self, engine: EngineProcess | None, *, drain: bool = False) -> None:
         """Stop an engine, with all its processes."""
@@ -264,7 +290,8 @@ class Node:
     ) -> None:
         """Say what the node does, or is about to start."""
         runs = tuple(each.job_id for each in (*self._running(), about_to) if each is not None)
-        report = report_of(self.serving, goal, self.holdings.node_id, self.keeper.replica, self.detail, runs, state)
+        who, replica, lacks = self.holdings.node_id, self.keeper.replica, self.weights.lacks
+        report = report_of(self.serving, goal, who, replica, self.detail, runs, state, lacks)
         self.keeper.report(report, self.serving)
 
     # -- the end ---------------------------------------------------------------------------------------------
@@ -288,6 +315,7 @@ class Node:
         except RedisError:
             log.warning("Redis is away: the routes may lead here until this node's lease ends")
         self._stop_coming()
+        self.weights.stop()
         old, self.serving = self.serving, None
         self._stopped(old, drain=True)
         try:

@@ -67,6 +67,11 @@ class EngineProcess:
             self._process.stdin.write(b"\n")
             self._process.stdin.flush()
 
+    def interrupt(self, job_id: str) -> None:
+        """End it if it is of this job and does not serve yet: the main thread may be waiting for its first answer."""
+        if self.spec.job_id == job_id and not self.ready_since:
+            self.health.kill("interrupted")
+
     def view(self) -> View:
         """How it is, as far as is known right now."""
         return View(self.spec, self.health.phase)

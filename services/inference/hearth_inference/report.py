@@ -14,6 +14,7 @@ def report_of(
     detail: str,
     runs: tuple[str, ...],
     state: DeploymentState | None = None,
+    lacks: str = "",
 ) -> NodeReport:
     """The report of a node that serves with `engine`, or (None) loads `goal`.
 
@@ -37,4 +38,5 @@ def report_of(
         detail=detail,
         replica=replica.index,
         runs=runs,
+        lacks=lacks,
     )

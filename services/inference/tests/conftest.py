@@ -19,6 +19,7 @@ from hearth_contracts.base import now
 from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine, NodeReport
 from hearth_contracts.engine import EngineSettings
 from hearth_contracts.jobs import Job
+from hearth_contracts.models import StoredModel
 from hearth_jobs import owners
 from hearth_jobs.deployments import DeploymentStore, lane_for
 from hearth_jobs.nodes import NodeRegistry
@@ -28,7 +29,7 @@ from hearth_jobs.store import JobStore
 from hearth_storage.adapters import store_adapter
 from hearth_storage.bundles import describe
 from hearth_storage.config import HomeSettings, S3Settings
-from hearth_storage.model_store import StoredModel, model_folder, record_model, snapshot_path
+from hearth_storage.model_store import model_folder, record_model, snapshot_path
 from hearth_storage.objects import ARTIFACTS, ensure_bucket
 from hearth_storage.objects import connect as connect_s3
 from redis import Redis

@@ -19,12 +19,13 @@ from hearth_contracts.deploy import (
 from hearth_contracts.errors import Fault, Invalid, NotFound
 from hearth_contracts.fit import FitReport
 from hearth_contracts.jobs import Job, JobStatus
+from hearth_contracts.models import StoredModel
 from hearth_fit.facts import FactsUnknown
 from hearth_jobs.deployment_record import Deployment
 from hearth_jobs.deployments import LLM_DEPLOYMENT
 from hearth_jobs.idempotency import Recorder, no_record
 from hearth_jobs.nodes import outlives_its_node
-from hearth_storage.model_store import StoredModel, snapshot_path
+from hearth_storage.model_store import snapshot_path
 
 from hearth_management.adapters import Base, check_adapter
 from hearth_management.asking import as_they_are
@@ -68,6 +69,7 @@ def deploy(
         max_replicas=request.max_replicas,
         idle_after=request.idle_after,
         instead_of=instead_of,
+        model=model,
         record=record,
     )
     return job

@@ -5,59 +5,56 @@ in mid-file too (`large_files`).
 """
 
 import json
-import os
 import shutil
 import sys
 import time
 
 from hearth_contracts.base import now
+from hearth_contracts.models import StoredModel
 from hearth_jobs.attempt import Attempt, WorkFailed, with_attempt
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect
 from hearth_jobs.queues import DOWNLOADS
 from hearth_jobs.store import JobStore
 from hearth_jobs.worker import work
-from hearth_storage.config import HomeSettings
-from hearth_storage.model_store import StoredModel, model_folder, record_model
+from hearth_models.events import EVENT, Fetched, Progress, environment, seconds_left
+from hearth_models.refusals import Refused
+from hearth_models.share import share_model
+from hearth_storage.config import HomeSettings, S3Settings
+from hearth_storage.model_store import model_folder, record_model
+from hearth_storage.objects import connect as connect_s3
 from hearth_telemetry.logs import configure_logging
 from hearth_telemetry.traces import configure_tracing
-from pydantic import TypeAdapter
 
-from hearth_management.fetch import Fetched, FetchEvent, Progress
-
-EVENT: TypeAdapter[FetchEvent] = TypeAdapter(FetchEvent)
 GRACE_SECONDS = 3.0
-NOT_FOR_THE_CHILD = ("HEARTH_REDIS_URL", "HEARTH_S3_ACCESS_KEY", "HEARTH_S3_SECRET_KEY", "OTEL_EXPORTER_OTLP_HEADERS")
 
 
 def run(job_id: str) -> None:
     """What RQ calls: download or import the model that the job is about."""
-    home = HomeSettings()
+    home, s3 = HomeSettings(), S3Settings()
     store = JobStore(connect(RedisSettings()))
     subject = json.loads(store.subject(job_id))
-    with_attempt(store, job_id, home.job_log(job_id), lambda attempt: _bring(attempt, home, subject))
+    with_attempt(store, job_id, home.job_log(job_id), lambda attempt: _bring(attempt, home, s3, subject))
 
 
-def _bring(attempt: Attempt, home: HomeSettings, subject: dict[str, str]) -> None:
+def _bring(attempt: Attempt, home: HomeSettings, s3: S3Settings, subject: dict[str, str]) -> None:
     model_id, folder = subject["model_id"], subject.get("folder")
     command = [sys.executable, "-m", "hearth_management.fetch", "import" if folder else "download", model_id]
     command.append(str(home.models))
     if folder:
         command += ["--folder", str(home.imports / folder)]
     attempt.report(stage="copying" if folder else "asking the hub")
-    env = {name: value for name, value in os.environ.items() if name not in NOT_FOR_THE_CHILD}
-    env["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the job tells it, and its log is for words
     began = time.monotonic()
     first: int | None = None
     fetched: Fetched | None = None
-    for line in attempt.lines(command, env=env, grace=GRACE_SECONDS):
+    for line in attempt.lines(command, env=environment(), grace=GRACE_SECONDS):
         event = EVENT.validate_json(line)
         if isinstance(event, Progress):
             first = event.done if first is None else first
             attempt.report(
                 progress=event.done / event.total if event.total else 0,
                 stage=f"{event.done / 2**20:.0f} of {event.total / 2**20:.0f} MiB",
-                eta_seconds=_eta(event, first, time.monotonic() - began),
+                eta_seconds=seconds_left(event, first, time.monotonic() - began),
             )
         elif isinstance(event, Fetched):
             fetched = event
@@ -67,22 +64,13 @@ def _bring(attempt: Attempt, home: HomeSettings, subject: dict[str, str]) -> Non
     if fetched is None:
         raise WorkFailed(f"the download of {model_id} ended without a word; the job's log may tell more")
     attempt.check()
-    record_model(
-        home.models,
-        StoredModel(
-            model_id=model_id,
-            revision=fetched.revision,
-            size_bytes=fetched.size_bytes,
-            license=fetched.license,
-            created_at=now(),
-        ),
-    )
-
-
-def _eta(event: Progress, first: int, seconds: float) -> float | None:
-    """Seconds left at the speed of this attempt, once it has one."""
-    brought = event.done - first
-    return None if brought <= 0 else (event.total - event.done) * seconds / brought
+    model = StoredModel(model_id=model_id, created_at=now(), **fetched.model_dump(exclude={"event"}))
+    if s3.share_models:
+        try:
+            share_model(connect_s3(s3), home.models, model, attempt)
+        except Refused as refusal:
+            raise WorkFailed(str(refusal)) from refusal
+    record_model(home.models, model)
 
 
 def main() -> None:

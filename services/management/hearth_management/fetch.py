@@ -3,8 +3,8 @@
     python -m hearth_management.fetch download MODEL_ID STORE
     python -m hearth_management.fetch import MODEL_ID STORE --folder FOLDER
 
-Prints one JSON object a line (`FetchEvent`): how far it is, and at the end either what it brought or why it could
-not. It does not make the model exist: that is the record, written by the worker when it has read the last line.
+Prints one JSON object a line (`hearth_models.events`): how far it is, and at the end either what it brought or why it
+could not. It does not make the model exist: that is the record, written by the worker when it has read the last line.
 """
 
 import argparse
@@ -12,55 +12,20 @@ import contextlib
 import hashlib
 import shutil
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
 
-from hearth_contracts.base import Frozen
-from hearth_fit.weigh import words
-from hearth_storage.model_store import model_folder
+from hearth_contracts.models import ModelFile
+from hearth_models.events import Fetched, Progress, Refusal, reporting, say
+from hearth_models.files import PARTIAL
+from hearth_models.refusals import Refused, disk_errors, hub_errors
+from hearth_models.room import check_room
+from hearth_storage.model_store import describe_model, model_folder
 from huggingface_hub import ModelCard, snapshot_download
-from pydantic import Field
 
-from hearth_management.hub import WANTED, brought, disk_need, is_wanted, look_up
-from hearth_management.large_files import PARTIAL, bring_large_files
-from hearth_management.refusals import Refused, disk_errors, hub_errors
+from hearth_management.hub import WANTED, brought, is_wanted, look_up
+from hearth_management.large_files import bring_large_files
 
 COPY_BYTES = 8 * 2**20
-
-
-class Progress(Frozen):
-    """Bytes so far."""
-
-    event: Literal["progress"] = "progress"
-    done: int
-    total: int
-
-
-class Fetched(Frozen):
-    """Every file is in `snapshots/<revision>`."""
-
-    event: Literal["fetched"] = "fetched"
-    revision: str
-    size_bytes: int
-    license: str | None
-
-
-class Refusal(Frozen):
-    """Why not."""
-
-    event: Literal["refused"] = "refused"
-    reason: str
-
-
-FetchEvent = Annotated[Progress | Fetched | Refusal, Field(discriminator="event")]
-
-
-def say(event: Progress | Fetched | Refusal) -> None:
-    """Print an event."""
-    print(event.model_dump_json(), flush=True)
 
 
 def download(model_id: str, store: Path) -> Fetched:
@@ -70,11 +35,19 @@ def download(model_id: str, store: Path) -> Fetched:
     folder = model_folder(store, model_id)
     check_room(store, total - min(brought(store, model_id), total), model_id)
     with hub_errors(model_id):
-        with _reporting(lambda: Progress(done=min(brought(store, model_id), total), total=total)):
-            bring_large_files(model_id, listing.revision, listing.files, folder)
-            snapshot_download(model_id, revision=listing.revision, cache_dir=store, allow_patterns=list(WANTED))
+        with reporting(lambda: Progress(done=min(brought(store, model_id), total), total=total)):
+            known = bring_large_files(model_id, listing.revision, listing.files, folder)
+            snapshot = Path(
+                snapshot_download(model_id, revision=listing.revision, cache_dir=store, allow_patterns=list(WANTED))
+            )
         shutil.rmtree(folder / PARTIAL)
-    return Fetched(revision=listing.revision, size_bytes=total, license=listing.license)
+    return Fetched(
+        revision=listing.revision,
+        size_bytes=total,
+        license=listing.license,
+        on_hub=True,
+        files=describe_model(snapshot, known),
+    )
 
 
 def import_folder(model_id: str, store: Path, folder: Path) -> Fetched:
@@ -86,26 +59,32 @@ def import_folder(model_id: str, store: Path, folder: Path) -> Fetched:
     scratch = target / "importing"
     shutil.rmtree(scratch, ignore_errors=True)
     digest = hashlib.sha256()
+    described: list[ModelFile] = []
     done = 0
-    with _reporting(lambda: Progress(done=done, total=total)):
+    with reporting(lambda: Progress(done=done, total=total)):
         for path in files:
             if not path.resolve().is_relative_to(folder.resolve()):
                 raise Refused(f"{path} is a link that leads out of {folder}; put the file itself there")
             name = path.relative_to(folder)
             digest.update(f"{name}\0".encode())
+            own = hashlib.sha256()
             copy = scratch / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             with path.open("rb") as source, copy.open("wb") as sink:
                 while chunk := source.read(COPY_BYTES):
                     digest.update(chunk)
+                    own.update(chunk)
                     sink.write(chunk)
                     done += len(chunk)
+            described.append(ModelFile(name=name.as_posix(), bytes=copy.stat().st_size, sha256=own.hexdigest()))
     revision = digest.hexdigest()[:40]
     snapshot = target / "snapshots" / revision
     shutil.rmtree(snapshot, ignore_errors=True)
     snapshot.parent.mkdir(parents=True, exist_ok=True)
     scratch.rename(snapshot)
-    return Fetched(revision=revision, size_bytes=total, license=_license_in(snapshot))
+    return Fetched(
+        revision=revision, size_bytes=total, license=_license_in(snapshot), on_hub=False, files=tuple(described)
+    )
 
 
 def _license_in(folder: Path) -> str | None:
@@ -116,33 +95,6 @@ def _license_in(folder: Path) -> str | None:
         found = ModelCard.load(card).data.license
         return found if isinstance(found, str) else None
     return None
-
-
-def check_room(store: Path, files_bytes: int, model_id: str) -> None:
-    """Refuse what the disk has no room for, with the numbers. Raises Refused."""
-    store.mkdir(parents=True, exist_ok=True)
-    need = disk_need(store, files_bytes)
-    if not need.fits:
-        raise Refused(f"{model_id} does not fit: {words(need)}")
-
-
-@contextmanager
-def _reporting(measure: Callable[[], Progress]) -> Iterator[None]:
-    """Say twice a second how far it is."""
-    over = threading.Event()
-
-    def report() -> None:
-        while not over.wait(0.5):
-            say(measure())
-
-    thread = threading.Thread(target=report, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        say(measure())
 
 
 def main() -> int:

@@ -7,13 +7,14 @@ from hearth_contracts.finetune import Finetune, FinetunePlan, FinetuneRequest, F
 from hearth_contracts.fit import FitReport
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job, JobKind, JobStatus
+from hearth_contracts.models import StoredModel
 from hearth_contracts.names import adapter_id_for, is_record_id, new_id
 from hearth_fit.facts import context_of
 from hearth_jobs.finetunes import waiting
 from hearth_jobs.idempotency import Recorder, no_record
 from hearth_jobs.queues import TRAINING, enqueue, transaction
 from hearth_storage.datasets import read_dataset
-from hearth_storage.model_store import StoredModel, snapshot_path
+from hearth_storage.model_store import snapshot_path
 from hearth_web.asker import asker
 from redis.client import Pipeline
 

@@ -5,6 +5,7 @@ from hearth_contracts.deploy import DeploymentSpec, Engine, Task
 from hearth_contracts.engine import EngineSettings
 from hearth_contracts.fit import FitReport
 from hearth_contracts.jobs import JobKind, JobStatus
+from hearth_contracts.models import StoredModel
 from hearth_contracts.precision import has_avx512
 from hearth_fit import machine
 from hearth_fit.facts import Facts, FactsUnknown, read_facts
@@ -13,9 +14,10 @@ from hearth_fit.serving import GPU_SHARE, Serving, cpu_parts, infinity_needs, in
 from hearth_fit.training import Training, training_needs
 from hearth_fit.weigh import GIB, refusal, report
 from hearth_jobs.deployment_record import Deployment
-from hearth_storage.model_store import StoredModel, find_model, snapshot_path
+from hearth_models.room import disk_need
+from hearth_storage.model_store import find_model, snapshot_path
 
-from hearth_management.hub import Listing, brought, disk_need
+from hearth_management.hub import Listing, brought
 from hearth_management.services import Services
 from hearth_management.tasks import ENGINES, Slot
 

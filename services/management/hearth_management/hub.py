@@ -3,16 +3,14 @@
 A model's id has been checked (`is_model_id`) before it becomes part of an address, so it cannot lead elsewhere.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hearth_contracts.errors import Invalid
-from hearth_contracts.fit import Need, Resource
 from hearth_contracts.models import HubModel
-from hearth_fit.machine import disk_room
-from hearth_fit.weigh import weigh
+from hearth_models.files import PARTIAL, bytes_of
+from hearth_models.refusals import Refused, hub_errors
 from hearth_storage.model_store import model_folder
 from huggingface_hub import (
     HfApi,
@@ -25,17 +23,13 @@ from huggingface_hub import (
 )
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-from hearth_management.large_files import BLOBS, PARTIAL
-from hearth_management.refusals import Refused, hub_errors
+from hearth_management.large_files import BLOBS
 
 WANTED = (
     "*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt",
     "LICENSE*", "NOTICE*", "USE_POLICY*", "README.md",
 )  # fmt: skip
 """What is downloaded. Never pickled weights (*.bin, *.pt) or Python files: loading those runs code."""
-
-SPARE_BYTES = 512 * 2**20
-"""What a download leaves free."""
 
 
 @dataclass(frozen=True)
@@ -117,19 +111,4 @@ def is_wanted(name: str) -> bool:
 def brought(store: Path, model_id: str) -> int:
     """Bytes that earlier attempts at a download left, to go on with."""
     folder = model_folder(store, model_id)
-    return sum(_sizes((folder / BLOBS).glob("*"))) + sum(_sizes((folder / PARTIAL).glob("*")))
-
-
-def _sizes(paths: Iterable[Path]) -> Iterable[int]:
-    for path in paths:
-        try:
-            yield path.stat().st_size
-        except FileNotFoundError:  # a partial file is renamed when it is whole
-            continue
-
-
-def disk_need(store: Path, files_bytes: int) -> Need:
-    """What the model store's disk must have free to take so much more."""
-    parts = {"files": files_bytes, "spare": SPARE_BYTES}
-    remedy = "delete models, or set HEARTH_HOME to a larger disk"
-    return weigh(Resource.DISK, parts, disk_room(store), remedy)
+    return bytes_of((folder / BLOBS).glob("*")) + bytes_of((folder / PARTIAL).glob("*"))

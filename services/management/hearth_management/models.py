@@ -8,20 +8,22 @@ from hearth_contracts.deploy import Task
 from hearth_contracts.errors import Conflict, Invalid, NotFound, Unavailable
 from hearth_contracts.fit import FitReport
 from hearth_contracts.jobs import Job, JobKind
-from hearth_contracts.models import HubModel, ImportRequest, MergeSubject, ModelEntry
+from hearth_contracts.models import HubModel, ImportRequest, MergeSubject, ModelEntry, StoredModel
 from hearth_contracts.names import is_adapter_id, is_model_id
 from hearth_fit.weigh import report
 from hearth_jobs import keys
 from hearth_jobs.idempotency import Recorder, no_record
+from hearth_jobs.models import forget_model
 from hearth_jobs.queues import DOWNLOADS, Lane, enqueue
+from hearth_models.refusals import Refused
+from hearth_models.share import unshare_model
 from hearth_storage.adapters import delete_adapter, list_manifests, read_manifest
-from hearth_storage.model_store import StoredModel, delete_model, find_model, list_models, model_folder, snapshot_path
+from hearth_storage.model_store import delete_model, find_model, list_models, model_folder, snapshot_path
 from huggingface_hub import constants
 from redis.client import Pipeline
 
 from hearth_management.fit import download_report, require_room
 from hearth_management.hub import Listing, look_up, search
-from hearth_management.refusals import Refused
 from hearth_management.services import Services
 from hearth_management.tasks import task_of
 
@@ -167,7 +169,9 @@ def remove(services: Services, model_id: str) -> None:
             raise Conflict(f"{model_id!r} is being merged by job {job.id}; wait, or interrupt that first")
     _refuse_while_added(services, model_id)
     if is_model_id(model_id) and model_folder(services.home.models, model_id).is_dir():
+        unshare_model(services.s3, model_id)
         delete_model(services.home.models, model_id)
+        forget_model(services.redis, model_id)
     elif is_adapter_id(model_id) and read_manifest(services.s3, model_id) is not None:
         delete_adapter(services.s3, model_id)
     else:

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from hearth_contracts.adapters import AdapterManifest
 from hearth_contracts.base import now
 from hearth_contracts.datasets import Dataset, DatasetFormat
+from hearth_contracts.models import StoredModel
 from hearth_jobs.config import RedisSettings
 from hearth_management.app import management_app
 from hearth_management.config import ManagementSettings
@@ -21,7 +22,7 @@ from hearth_management.services import Services, build_services
 from hearth_storage.adapters import store_adapter
 from hearth_storage.bundles import describe
 from hearth_storage.config import HomeSettings, S3Settings
-from hearth_storage.model_store import StoredModel, model_folder, record_model
+from hearth_storage.model_store import model_folder, record_model
 from hearth_storage.objects import DATASETS
 from huggingface_hub import constants
 from minio import Minio

@@ -7,7 +7,7 @@ import pytest
 from hearth_contracts.base import now
 from hearth_contracts.deploy import Engine
 from hearth_contracts.jobs import Job, JobKind, JobStatus
-from hearth_contracts.models import ImportRequest
+from hearth_contracts.models import ImportRequest, StoredModel
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.deployments import EMBEDDING_DEPLOYMENT
 from hearth_jobs.queues import INFERENCE_EMBEDDING, waiting
@@ -17,7 +17,7 @@ from hearth_management.fetch import import_folder
 from hearth_management.reconciler import Reconciler
 from hearth_management.services import Services, build_services
 from hearth_storage.config import HomeSettings, S3Settings
-from hearth_storage.model_store import StoredModel, record_model
+from hearth_storage.model_store import record_model
 from pydantic import SecretStr
 
 EMBEDDING = ManagementSettings().embedding_model

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from hearth_management.large_files import bring_large_files
-from hearth_management.refusals import Refused, disk_errors
+from hearth_models.refusals import Refused, disk_errors
 from huggingface_hub import HfApi
 
 from tests.support.hub import HubServer

@@ -10,11 +10,11 @@ import pytest
 from fastapi.testclient import TestClient
 from hearth_fit import machine
 from hearth_fit.machine import Room
-from hearth_management import hub as hub_module
 from hearth_management.app import management_app
 from hearth_management.config import ManagementSettings
-from hearth_management.hub import SPARE_BYTES
 from hearth_management.services import Services
+from hearth_models import room as room_module
+from hearth_models.room import SPARE_BYTES
 from hearth_storage.model_store import model_folder
 from huggingface_hub import constants
 
@@ -74,7 +74,7 @@ def test_a_model_larger_than_the_disk_is_refused_with_the_numbers(
     client: TestClient, services: Services, hub: HubServer, monkeypatch: pytest.MonkeyPatch, room: Room, status: int
 ) -> None:
     """A full disk of the real size would take minutes to fill: its numbers are made up, the arithmetic is not."""
-    monkeypatch.setattr(hub_module, "disk_room", lambda _folder: room)
+    monkeypatch.setattr(room_module, "disk_room", lambda _folder: room)
     size = sum((hub.root / MODEL / name).stat().st_size for name in ("config.json", "model.safetensors"))
     assert SPARE_BYTES + size > room.free
     refused(add(client), status, "GiB of disk", "delete models")

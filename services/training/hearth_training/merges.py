@@ -5,11 +5,13 @@ import shutil
 
 from hearth_contracts.adapters import AdapterManifest
 from hearth_contracts.base import now
-from hearth_contracts.models import MergeSpec, MergeSubject
+from hearth_contracts.models import MergeSpec, MergeSubject, StoredModel
 from hearth_jobs.attempt import Attempt, WorkFailed
+from hearth_models.refusals import Refused
+from hearth_models.share import share_model
 from hearth_storage.adapters import AdapterCorrupt, AdapterMissing, fetch_adapter, read_manifest
-from hearth_storage.config import HomeSettings
-from hearth_storage.model_store import StoredModel, find_model, model_folder, record_model, snapshot_path
+from hearth_storage.config import HomeSettings, S3Settings
+from hearth_storage.model_store import describe_model, find_model, model_folder, record_model, snapshot_path
 from minio import Minio
 
 from hearth_training.command import trainer_env
@@ -51,8 +53,14 @@ def merge(attempt: Attempt, subject: MergeSubject, home: HomeSettings, s3: Minio
     spec_path.unlink()
     (output / "README.md").write_text(_card(manifest), encoding="utf-8")
     attempt.check()
-    size = sum(path.stat().st_size for path in output.iterdir())
-    record_model(home.models, merged.model_copy(update={"size_bytes": size}))
+    files = describe_model(output)
+    model = merged.model_copy(update={"size_bytes": sum(file.bytes for file in files), "files": files})
+    if S3Settings().share_models:
+        try:
+            share_model(s3, home.models, model, attempt)
+        except Refused as refusal:
+            raise WorkFailed(str(refusal)) from refusal
+    record_model(home.models, model)
 
 
 def _base(home: HomeSettings, manifest: AdapterManifest) -> StoredModel:

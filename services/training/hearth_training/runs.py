@@ -11,7 +11,7 @@ from hearth_contracts.base import now
 from hearth_contracts.datasets import Dataset
 from hearth_contracts.finetune import DoneEvent, Finetune, FinetuneResult, RunSpec, TrainerEvent
 from hearth_contracts.jobs import JobKind
-from hearth_contracts.models import MergeSubject
+from hearth_contracts.models import MergeSubject, StoredModel
 from hearth_jobs.attempt import Attempt, OutOfMemory, WorkFailed, with_attempt
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect as connect_redis
@@ -21,7 +21,7 @@ from hearth_storage.adapters import store_adapter
 from hearth_storage.bundles import describe
 from hearth_storage.checkpoints import delete_checkpoints
 from hearth_storage.config import HomeSettings, S3Settings
-from hearth_storage.model_store import StoredModel, find_model, snapshot_path
+from hearth_storage.model_store import find_model, snapshot_path
 from hearth_storage.objects import ARTIFACTS, ensure_bucket
 from hearth_storage.objects import connect as connect_s3
 from minio import Minio

@@ -19,14 +19,14 @@ from hearth_contracts.datasets import Dataset, DatasetFormat
 from hearth_contracts.finetune import Finetune, Resources
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job, JobKind
-from hearth_contracts.models import MergeSubject
+from hearth_contracts.models import MergeSubject, StoredModel
 from hearth_contracts.names import adapter_id_for, new_id
 from hearth_jobs.finetunes import FinetuneStore
 from hearth_jobs.queues import TRAINING, enqueue, transaction
 from hearth_jobs.store import JobStore
 from hearth_local.paths import CHECKOUT, env_python
 from hearth_storage.config import HomeSettings, S3Settings
-from hearth_storage.model_store import StoredModel, record_model, snapshot_path
+from hearth_storage.model_store import record_model, snapshot_path
 from hearth_storage.objects import DATASETS
 from minio import Minio
 from redis import Redis

@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 from hearth_client import Hearth
 from hearth_contracts.base import now
+from hearth_contracts.models import StoredModel
 from hearth_local.paths import env_python
 from hearth_storage.config import HomeSettings
-from hearth_storage.model_store import StoredModel, record_model, snapshot_path
+from hearth_storage.model_store import record_model, snapshot_path
 from redis import Redis
 from rq import Worker
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed

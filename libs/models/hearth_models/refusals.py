@@ -3,26 +3,31 @@
 import contextlib
 import errno
 from collections.abc import Iterator
+from http import HTTPStatus
 
 from hearth_contracts.errors import Conflict, Forbidden, HearthError, NotFound
 from huggingface_hub import constants
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 
 
 class Refused(Exception):
     """The model cannot be had; the message says why and what to do.
 
-    `kind` is the error that it is to a client who asks for the model; None where asking again later may help.
+    `kind` is the error that it is to a client who asks for the model; None where asking again later may help. `is_away`
+    says that S3 does not answer or has a fault of its own.
     """
 
-    def __init__(self, message: str, kind: type[HearthError] | None = None) -> None:
+    def __init__(self, message: str, kind: type[HearthError] | None = None, *, is_away: bool = False) -> None:
         super().__init__(message)
         self.kind = kind
+        self.is_away = is_away
 
 
 @contextlib.contextmanager
@@ -33,7 +38,11 @@ def disk_errors(model_id: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Refused(
-                f"the disk is full: free some space and add {model_id} again; what was downloaded is kept"
+                f"the disk is full: free some space and try {model_id} again; what was downloaded is kept"
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise Refused(
+                f"{model_id} cannot be put into the model store, which may not be written here: {error.filename}"
             ) from error
         raise
 
@@ -57,6 +66,11 @@ def hub_errors(model_id: str) -> Iterator[None]:
             f"{where} knows no model {model_id}, or it is private: check the id, or set HF_TOKEN to one that may",
             NotFound,
         ) from error
+    except (RevisionNotFoundError, EntryNotFoundError) as error:
+        raise Refused(
+            f"{where} has not this revision of {model_id} any more, or not all of its files: delete the model, add it "
+            "again and deploy it"
+        ) from error
     except OfflineModeIsEnabled as error:
         raise Refused(
             "HF_HUB_OFFLINE is set, so nothing is downloaded: unset it, or put the model's folder under "
@@ -78,8 +92,29 @@ def hub_errors(model_id: str) -> Iterator[None]:
             ) from error
         raise Refused(
             f"{model_id} could not be downloaded from {where}: {type(error).__name__}: {error}. "
-            "Add it again: what was downloaded is kept"
+            "Try again: what was downloaded is kept"
         ) from error
+
+
+@contextlib.contextmanager
+def s3_errors(model_id: str) -> Iterator[None]:
+    """The same of files that come from S3 by their signed addresses, which no message shows."""
+    try:
+        with disk_errors(model_id):
+            yield
+    except Refused:
+        raise
+    except HfHubHTTPError as error:
+        code = error.response.status_code
+        if code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise Refused(f"S3 answered {code} for {model_id}", is_away=True) from error
+        raise Refused(
+            f"S3 answered {code} for a file of {model_id}: share it again (python -m hearth_models.share {model_id})"
+        ) from error
+    except Exception as error:
+        if any(isinstance(cause, OSError) for cause in _causes(error)):
+            raise Refused(f"{model_id} cannot be fetched from S3 now", is_away=True) from error
+        raise Refused(f"{model_id} could not be fetched from S3: {type(error).__name__}") from error
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,0 +1,92 @@
+"""Bring a model that another machine's store has into this one: a process of its own, which may be ended at any moment.
+
+    python -m hearth_models.bring ORDER STORE
+
+ORDER is a file with an `Order`, STORE the model store. Each file comes from the hub, of the very commit, or from S3,
+and must have the hash that was recorded where the model was added. An attempt goes on where the one before it ended, in
+mid-file too. The model exists once it is all there. Prints one JSON object a line (`hearth_models.events`).
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from hearth_contracts.base import Frozen
+from hearth_contracts.models import StoredModel
+from hearth_storage.locks import alone_in
+from hearth_storage.model_store import find_model, model_folder, record_model, snapshot_path
+from huggingface_hub import hf_hub_url
+from huggingface_hub.utils._headers import build_hf_headers
+
+from hearth_models.events import Fetched, Progress, Refusal, reporting, say
+from hearth_models.files import PARTIAL, bring_file, bytes_of
+from hearth_models.refusals import Refused, hub_errors, s3_errors
+from hearth_models.room import check_room
+
+
+class Order(Frozen):
+    """What is to be brought."""
+
+    model: StoredModel
+    urls: tuple[str, ...] | None  # where each of its files lies in S3, in their order; None: they are on the hub
+
+
+def bring(order: Order, store: Path) -> Fetched:
+    """Make the model exist in this store. Raises Refused."""
+    model = order.model
+    folder, snapshot = model_folder(store, model.model_id), snapshot_path(store, model)
+    partial = folder / PARTIAL
+    total = sum(file.bytes for file in model.files)
+    paths = [snapshot / file.name for file in model.files]
+
+    def done() -> int:
+        return min(total, bytes_of([*paths, *partial.glob("*")]))
+
+    with hub_errors(model.model_id) if order.urls is None else s3_errors(model.model_id):
+        with alone_in(folder), reporting(lambda: Progress(done=done(), total=total)):
+            there = find_model(store, model.model_id)  # another node of this store may have brought it
+            if there is None or there.revision != model.revision:
+                check_room(store, total - done(), model.model_id)
+                _bring_files(order, snapshot, partial)
+                record_model(store, model)
+    return Fetched(**model.model_dump(include=set(Fetched.model_fields) - {"event"}))
+
+
+def _bring_files(order: Order, snapshot: Path, partial: Path) -> None:
+    """All files into the snapshot, and nothing else."""
+    model = order.model
+    partial.mkdir(parents=True, exist_ok=True)
+    urls, headers = order.urls, {}
+    if urls is None:
+        urls = tuple(hf_hub_url(model.model_id, file.name, revision=model.revision) for file in model.files)
+        headers = build_hf_headers()
+    wanted = {snapshot / file.name for file in model.files}
+    for stray in {path for path in snapshot.rglob("*") if not path.is_dir()} - wanted:
+        stray.unlink()
+    for file, url in zip(model.files, urls, strict=True):
+        target = snapshot / file.name
+        if target.is_file() and target.stat().st_size == file.bytes:
+            continue  # its hash was right when it was put there
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(bring_file(url, file, partial, headers), target)
+    shutil.rmtree(partial)
+
+
+def main() -> int:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description="bring a model that another machine has into a model store")
+    parser.add_argument("order", type=Path)
+    parser.add_argument("store", type=Path)
+    options = parser.parse_args()
+    order = Order.model_validate_json(options.order.read_text(encoding="utf-8"))
+    try:
+        say(bring(order, options.store))
+    except Refused as refusal:
+        say(Refusal(reason=str(refusal), is_away=refusal.is_away))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
