@@ -29,11 +29,14 @@ from hearth_management.config import ManagementSettings
 from hearth_management.reconciler import Reconciler
 from hearth_management.services import Services, build_services
 from hearth_storage.config import HomeSettings, S3Settings
+from hearth_storage.model_store import describe_model, find_model, snapshot_path
 from hearth_storage.objects import ARTIFACTS, ensure_bucket
 from hearth_storage.objects import connect as connect_s3
 from pydantic import SecretStr
 
 from services.inference.tests.conftest import SUPPORT, Place, add_model, script, wait_for
+from services.management.tests.conftest import use_hub
+from tests.support.hub import HubServer
 from tests.support.servers import free_port, running, valkey
 
 BASE, BERT = "tiny/llama", "tiny/bert"
@@ -126,15 +129,46 @@ def stage(tmp_path: Path, s3_settings: S3Settings) -> Iterator[Stage]:
         yield Stage(services, TestClient(management_app(services)), f"http://127.0.0.1:{port}", nodes)
 
 
-def test_no_request_that_had_no_byte_answered_fails_when_the_node_that_carries_the_job_is_killed(stage: Stage) -> None:
-    first, second = stage.nodes  # each with a home, and so with a copy of the model, of its own
-    add_model(first.home, BASE, lambda folder: script("training", str(SUPPORT / "tiny_llama.py"), str(folder)))
-    shutil.copytree(first.home.models, second.home.models)
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubServer]:
+    """A hub that has the base."""
+    (tmp_path / "hub" / BASE).parent.mkdir(parents=True)
+    script("training", str(SUPPORT / "tiny_llama.py"), str(tmp_path / "hub" / BASE))
+    with HubServer(tmp_path / "hub") as server:
+        yield server
+
+
+def download(stage: Stage, model_id: str) -> None:
+    """What the platform's download worker does for a model, into management's store."""
+    place = stage.nodes[0]
+    port = place.redis.connection_pool.connection_kwargs["port"]
+    where = {"HEARTH_REDIS_URL": f"redis://127.0.0.1:{port}/0", "HEARTH_HOME": str(place.home.home)}
+    command = [sys.executable, "-m", "hearth_management.downloads"]
+    with subprocess.Popen(command, env={**os.environ, **where}) as worker:
+        try:
+            job = stage.services.jobs.get(stage.client.post(f"/v1/models/add/?model_id={model_id}").json()["id"])
+            wait_for(lambda: stage.services.jobs.get(job.id).status.is_over, 60)
+            assert stage.services.jobs.get(job.id).status is JobStatus.FINISHED
+        finally:
+            worker.terminate()
+
+
+def test_a_second_host_fetches_the_model_and_no_request_without_a_byte_fails_when_the_carrier_is_killed(
+    stage: Stage, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_hub(monkeypatch, hub.url)  # for management, which runs in this process
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    first, second = stage.nodes  # the first has management's home, the second, as on another host, an empty one
+    download(stage, BASE)
+    assert not second.home.models.exists()
     engine = {"dtype": "float32", "max_model_len": 256, "max_num_seqs": 8}
     with first.worker(Engine.VLLM) as one, second.worker(Engine.VLLM) as two:
         asked = {"model_id": BASE, "engine": engine, "replicas": 2}
         job = stage.client.put("/v1/deployments/default", json=asked).json()
         assert [each["index"] for each in stage.ready(2)["replicas"]["nodes"]] == [0, 1]
+        here, there = (find_model(place.home.models, BASE) for place in stage.nodes)
+        assert here is not None and here == there
+        assert describe_model(snapshot_path(second.home.models, here)) == here.files
         owner = owners.parse(next(held.owner for held in stage.services.jobs.running() if held.job.id == job["id"]))
         assert owner is not None
         children = {each: {child.pid for child in psutil.Process(each.pid).children()} for each in (one, two)}

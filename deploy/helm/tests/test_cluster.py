@@ -197,7 +197,7 @@ def test_only_the_gateway_is_reached_from_outside_and_only_who_compose_lets_out_
     assert leads_out == {
         **dict.fromkeys(("dataset", "training", "inference-llm", "inference-embeddings"), stores),
         "management": {*stores, outsiders["hub"]},
-        "downloads": {outsiders["redis"], outsiders["hub"]},
+        "downloads": {*stores, outsiders["hub"]},
         "gateway": {outsiders["redis"]},
     }
     assert all("edge" in services[name]["networks"] for name, found in leads_out.items() if outsiders["hub"] in found)

@@ -28,6 +28,7 @@ from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect as connect_redis
 from hearth_jobs.state import STATE_VERSION, StateTooNew, check_state
 from hearth_jobs.store import JobStore
+from hearth_models.share import PREFIX as SHARED
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.model_store import list_models, model_folder
 from hearth_storage.objects import ARTIFACTS, DATASETS, ensure_bucket
@@ -137,6 +138,8 @@ def _write(archive: tarfile.TarFile, state: int, redis: Redis, s3: Minio, models
         if not s3.bucket_exists(bucket_name=bucket):
             continue
         for entry in s3.list_objects(bucket_name=bucket, recursive=True):
+            if models is None and bucket == ARTIFACTS and str(entry.object_name).startswith(SHARED):
+                continue
             reply: Any = s3.get_object(bucket_name=bucket, object_name=str(entry.object_name))
             try:
                 add(f"s3/{bucket}/{entry.object_name}", int(reply.headers["content-length"]), reply)

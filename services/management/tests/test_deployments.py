@@ -18,12 +18,14 @@ from hearth_contracts.engine import EngineSettings
 from hearth_fit import machine
 from hearth_fit.machine import Machine, Room
 from hearth_jobs.guard import started
+from hearth_jobs.models import model_of
 from hearth_jobs.owners import this_process
 from hearth_jobs.queues import INFERENCE_EMBEDDING, waiting
 from hearth_management.adapters import misfit
 from hearth_management.app import management_app
 from hearth_management.config import ManagementSettings
 from hearth_management.services import Services
+from hearth_storage.model_store import find_model
 from hearth_storage.objects import ARTIFACTS
 from minio import Minio
 
@@ -43,6 +45,18 @@ def ask(client: TestClient, *adapter_ids: str, **fields: Any) -> httpx.Response:
 def undisturbed(services: Services) -> None:
     """Nothing was recorded: no engine is touched."""
     assert (services.deployments.all(), services.jobs.all()) == ([], [])
+
+
+def test_what_nodes_are_to_fetch_is_recorded_with_a_deployment_until_the_model_is_deleted(
+    client: TestClient, services: Services, put_model: PutModel
+) -> None:
+    put_model(BASE)
+    assert model_of(services.redis, BASE) is None
+    answered(ask(client))
+    assert model_of(services.redis, BASE) == find_model(services.home.models, BASE)
+    client.delete("/v1/deployments/default")
+    assert client.delete(f"/v1/models/{BASE}").is_success
+    assert model_of(services.redis, BASE) is None
 
 
 # -- by name

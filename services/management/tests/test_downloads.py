@@ -1,5 +1,6 @@
 """The download worker, as the process it is: jobs end as they should, whatever happens to their processes."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from hearth_contracts.jobs import Job, JobStatus
@@ -14,6 +16,9 @@ from hearth_contracts.models import ImportRequest
 from hearth_management import models
 from hearth_management.reconciler import Reconciler
 from hearth_management.services import Services
+from hearth_models.share import shared_model, signed_urls
+from hearth_storage.config import S3Settings
+from hearth_storage.objects import ARTIFACTS
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from tests.support.hub import HubServer
@@ -22,7 +27,7 @@ MODEL = "acme/tiny"
 WEIGHTS = "model.safetensors"
 SIZE = 24 * 2**20  # the hub's client writes portions of 10 MiB
 
-StartWorker = Callable[[], "subprocess.Popen[bytes]"]
+StartWorker = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
@@ -48,10 +53,10 @@ def start_worker(services: Services, redis_url: str, hub: HubServer, tmp_path: P
     }
     started: list[subprocess.Popen[bytes]] = []
 
-    def start() -> "subprocess.Popen[bytes]":
+    def start(**more: str) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "hearth_management.downloads"]
         with (tmp_path / "worker.log").open("ab") as log:
-            started.append(subprocess.Popen(command, env={**clean, **settings}, stdout=log, stderr=log))
+            started.append(subprocess.Popen(command, env={**clean, **settings, **more}, stdout=log, stderr=log))
         return started[-1]
 
     yield start
@@ -93,6 +98,24 @@ def test_a_download_finishes_and_the_model_is_listed_with_its_licence(
     assert entry.size_bytes > SIZE
     assert [found.model_id for found in models.finetunable(services)] == [MODEL]
     assert "%|" not in services.home.job_log(over.id).read_text()  # no progress bars among the words
+
+
+def test_a_model_that_is_shared_lies_in_s3_as_well_until_it_is_deleted(
+    services: Services, start_worker: StartWorker, hub: HubServer, s3_settings: S3Settings
+) -> None:
+    start_worker(
+        HEARTH_SHARE_MODELS="true",
+        HEARTH_S3_ENDPOINT=s3_settings.s3_endpoint,
+        HEARTH_S3_ACCESS_KEY=s3_settings.s3_access_key.get_secret_value(),
+        HEARTH_S3_SECRET_KEY=s3_settings.s3_secret_key.get_secret_value(),
+    )
+    assert ended(services, models.add(services, MODEL)).status is JobStatus.FINISHED
+    model = models.require_model(services, MODEL)
+    assert shared_model(services.s3, MODEL, model.revision) == model
+    for url, file in zip(signed_urls(services.s3, model), model.files, strict=True):
+        assert hashlib.sha256(httpx.get(url).content).hexdigest() == file.sha256
+    models.remove(services, MODEL)
+    assert list(services.s3.list_objects(bucket_name=ARTIFACTS, recursive=True)) == []
 
 
 def test_an_import_finishes_and_the_model_is_listed(

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hearth_contracts.models import ModelFile
 from hearth_management.large_files import bring_large_files
 from hearth_models.refusals import Refused, disk_errors
+from hearth_storage.model_store import describe_model
 from huggingface_hub import HfApi
 
 from tests.support.hub import HubServer
@@ -89,6 +91,8 @@ def test_a_model_comes_whole_with_its_revision_and_licence(hub: HubServer, store
     assert sorted(path.name for path in snapshot.iterdir()) == ["README.md", "config.json", WEIGHTS]
     assert (snapshot / WEIGHTS).read_bytes() == (origin / WEIGHTS).read_bytes()
     assert fetched["size_bytes"] == sum(path.stat().st_size for path in snapshot.iterdir())
+    assert fetched["on_hub"] is True
+    assert [ModelFile(**file) for file in fetched["files"]] == list(describe_model(snapshot))
     progress = [event["done"] for event in events[:-1]]
     assert progress == sorted(progress)
     assert progress[-1] == fetched["size_bytes"]
@@ -192,6 +196,8 @@ def test_a_folder_is_imported_with_its_licence_and_the_same_revision_each_time(o
     assert (first["event"], first["license"]) == ("fetched", "apache-2.0")
     snapshot = store / "models--acme--own" / "snapshots" / first["revision"]
     assert (snapshot / WEIGHTS).read_bytes() == (origin / WEIGHTS).read_bytes()
+    assert first["on_hub"] is False
+    assert [ModelFile(**file) for file in first["files"]] == list(describe_model(snapshot))
     assert not list(snapshot.glob("*.bin"))
     assert not list(snapshot.glob("*.py"))
     assert not (store / "models--acme--own" / "importing").exists()
