@@ -2,9 +2,10 @@
 
     python -m hearth_models.bring ORDER STORE
 
-ORDER is a file with an `Order`, STORE the model store. Each file comes from the hub, of the very commit, or from S3,
-and must have the hash that was recorded where the model was added. An attempt goes on where the one before it ended, in
-mid-file too. The model exists once it is all there. Prints one JSON object a line (`hearth_models.events`).
+ORDER is a file with an `Order`, which is removed as soon as it is read; STORE is the model store. Each file comes from
+the hub, of the very commit, or from S3, and must have the hash that was recorded where the model was added. An attempt
+goes on where the one before it ended, in mid-file too. The model exists once it is all there. Prints one JSON object a
+line (`hearth_models.events`).
 """
 
 import argparse
@@ -25,6 +26,8 @@ from hearth_models.files import PARTIAL, bring_file, bytes_of
 from hearth_models.refusals import Refused, hub_errors, s3_errors
 from hearth_models.room import check_room
 
+SHARE = "share the model through S3 (HEARTH_SHARE_MODELS)"
+
 
 class Order(Frozen):
     """What is to be brought."""
@@ -44,7 +47,7 @@ def bring(order: Order, store: Path) -> Fetched:
     def done() -> int:
         return min(total, bytes_of([*paths, *partial.glob("*")]))
 
-    with hub_errors(model.model_id) if order.urls is None else s3_errors(model.model_id):
+    with hub_errors(model.model_id, SHARE) if order.urls is None else s3_errors(model.model_id):
         with alone_in(folder), reporting(lambda: Progress(done=done(), total=total)):
             there = find_model(store, model.model_id)  # another node of this store may have brought it
             if there is None or there.revision != model.revision:
@@ -81,6 +84,7 @@ def main() -> int:
     parser.add_argument("store", type=Path)
     options = parser.parse_args()
     order = Order.model_validate_json(options.order.read_text(encoding="utf-8"))
+    options.order.unlink()  # its addresses open files in S3
     try:
         say(bring(order, options.store))
     except Refused as refusal:

@@ -16,6 +16,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+IMPORT = "import a folder: put it under HEARTH_HOME/imports and POST /v1/models/import/"
+
 
 class Refused(Exception):
     """The model cannot be had; the message says why and what to do.
@@ -48,8 +50,8 @@ def disk_errors(model_id: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hub_errors(model_id: str) -> Iterator[None]:
-    """The hub client's exceptions as words for the user."""
+def hub_errors(model_id: str, instead: str = IMPORT) -> Iterator[None]:
+    """The hub client's exceptions as words for the user; `instead` is what to do without a hub."""
     where = constants.ENDPOINT
     try:
         with disk_errors(model_id):
@@ -72,11 +74,7 @@ def hub_errors(model_id: str) -> Iterator[None]:
             "again and deploy it"
         ) from error
     except OfflineModeIsEnabled as error:
-        raise Refused(
-            "HF_HUB_OFFLINE is set, so nothing is downloaded: unset it, or put the model's folder under "
-            "HEARTH_HOME/imports and POST /v1/models/import/",
-            Conflict,
-        ) from error
+        raise Refused(f"HF_HUB_OFFLINE is set, so nothing is downloaded: unset it, or {instead}", Conflict) from error
     except HfHubHTTPError as error:
         code = error.response.status_code
         if code in (401, 403):
@@ -88,7 +86,7 @@ def hub_errors(model_id: str) -> Iterator[None]:
         # The hub's HTTP client has its own family of connection errors; the system's error is what they come from.
         if any(isinstance(cause, OSError) for cause in _causes(error)):
             raise Refused(
-                f"{where} is not reachable ({error}): check the network and HF_ENDPOINT, or import a folder"
+                f"{where} is not reachable ({error}): check the network and HF_ENDPOINT, or {instead}"
             ) from error
         raise Refused(
             f"{model_id} could not be downloaded from {where}: {type(error).__name__}: {error}. "

@@ -302,6 +302,14 @@ def test_a_model_that_is_nowhere_to_be_had_fails_with_what_to_do(stage: Stage) -
     assert f"python -m hearth_models.share {MODEL}" in str(stage.over(job).error)
 
 
+def test_a_node_that_does_not_reach_the_hub_says_what_else_there_is(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    job, _ = stage.deploy(stage.add(MODEL, 100)), stage.join("far")
+    assert "HEARTH_SHARE_MODELS" in str(stage.over(job).error)
+
+
 def test_a_disk_without_room_is_told_with_the_numbers(stage: Stage) -> None:
     model = stage.add(MODEL, 100)
     huge = model.files[0].model_copy(update={"bytes": 10**18})

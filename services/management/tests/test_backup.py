@@ -125,11 +125,14 @@ def test_a_job_at_work_waits_for_another_worker_though_the_one_that_had_it_lives
 
 
 def test_without_models_the_rest_comes_back(services: Services, job_id: str, tmp_path: Path, empty: Empty) -> None:
+    shared = {"bucket_name": ARTIFACTS, "object_name": "models/acme--llm/abc.json"}
+    services.s3.put_object(**shared, data=io.BytesIO(b"{}"), length=2)
     file = tmp_path / "small.tar"
     save(services.redis, services.s3, None, file)
     restore(empty.redis, empty.s3, empty.models, file)
     assert empty.redis.exists(keys.job(job_id))
     assert list_models(empty.models) == []
+    assert objects(services.s3, ARTIFACTS).keys() - objects(empty.s3, ARTIFACTS).keys() == {shared["object_name"]}
 
 
 def test_a_file_that_was_cut_off_or_changed_restores_nothing(saved: Path, empty: Empty, tmp_path: Path) -> None:

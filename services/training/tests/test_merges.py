@@ -7,7 +7,7 @@ import pytest
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import JobStatus
 from hearth_storage.adapters import fetch_adapter
-from hearth_storage.model_store import find_model, snapshot_path
+from hearth_storage.model_store import describe_model, find_model, snapshot_path
 
 from services.training.tests.place import BASE, SHORT, Place
 
@@ -31,6 +31,7 @@ def test_a_dora_adapter_is_stored_and_merged_into_a_model_of_its_own(place: Plac
     assert (model.revision, model.license) == (f"main-{finetune.adapter_id}", "apache-2.0")
     folder, origin = (snapshot_path(place.home.models, each) for each in (model, base))
     assert model.size_bytes == sum(path.stat().st_size for path in folder.iterdir())
+    assert model.files == describe_model(folder) != ()
     assert {path.name for path in folder.iterdir()} >= {path.name for path in origin.iterdir()}
     weights = "model.safetensors"
     assert (folder / weights).stat().st_size == (origin / weights).stat().st_size
