@@ -181,6 +181,19 @@ def test_pods_reach_one_another_where_they_must_and_compose_lets_them_and_nowher
         assert set(services[source]["networks"]) & set(services[target]["networks"])
 
 
+def test_an_inference_node_with_models_of_its_own_may_write_them_and_reach_the_hub(helm: Path) -> None:
+    asked = "inference.llm.ownModels=100Gi,hub.port=8443,hub.endpoint=https://mirror.example.com:8443"
+    chart = render(helm, (*VALUES["defaults"], "--set", asked))
+    for component, has_own in (("inference-llm", True), ("inference-embeddings", False)):
+        (volume,) = (each for each in chart.pods[component]["volumes"] if each["name"] == "models")
+        (mount,) = (each for each in chart.containers[component]["volumeMounts"] if each["name"] == "models")
+        assert volume.get("emptyDir") == ({"sizeLimit": "100Gi"} if has_own else None)
+        assert ("persistentVolumeClaim" in volume, mount["readOnly"]) == (not has_own, not has_own)
+        assert ("HF_ENDPOINT" in {each["name"] for each in chart.containers[component]["env"]}) is has_own
+        egress = chart.of("NetworkPolicy")[component]["spec"]["egress"]
+        assert any(8443 in ports(rule) for rule in egress if "to" not in rule) is has_own
+
+
 def test_only_the_gateway_is_reached_from_outside_and_only_who_compose_lets_out_reaches_the_hub(helm: Path) -> None:
     services = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]
     outsiders = {"redis": 6379, "s3": 443, "hub": 8443}
