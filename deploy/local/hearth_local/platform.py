@@ -17,7 +17,7 @@ from hearth_jobs.guard import kill_all, relatives
 from rich.console import Console
 
 from hearth_local import supervisor
-from hearth_local.checks import check_disk, check_environments, check_ports, check_socket_path
+from hearth_local.checks import check_disk, check_environments, check_libraries, check_ports, check_socket_path
 from hearth_local.config import CannotStart, Config, load_secrets
 from hearth_local.models import EMBEDDING, ModelSourceError, embedding_source
 from hearth_local.processes import POLL_SECONDS, alone, await_true, last_lines, memory_of_marked, memory_of_tree
@@ -130,7 +130,9 @@ class Platform:
         check_socket_path(Path(supervisor.socket_path(self.config)))
         for folder in ("logs/jobs", "models", "imports", "adapters", "runs"):
             (self.home / folder).mkdir(parents=True, exist_ok=True)
-        check_environments({name for program in self.programs for name in program.needs})
+        environments = {name for program in self.programs for name in program.needs}
+        check_environments(environments)
+        check_libraries(environments)
         check_disk(self.config)
         if relatives(self.config.mark):  # the supervisor was killed: what it ran is just ending by itself
             console.print("waiting for the processes of the last run to end")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hearth_jobs.guard import descendants
 from hearth_local import supervisor
-from hearth_local.config import Config, Ports
+from hearth_local.config import CannotStart, Config, Ports
 from hearth_local.doctor import examine
 from hearth_local.findings import Finding, Verdict
 from hearth_local.platform import Platform
@@ -126,6 +126,19 @@ def test_no_room_and_no_environment(platform: Platform, monkeypatch: pytest.Monk
     found = faults(replace(platform, programs=PROGRAMS))
     assert {"disk", "environment vllm", "environment training", "environment infinity"} <= found.keys()
     assert found["environment vllm"].remedy == "run `make setup`"
+
+
+def test_vllm_for_the_cpu_without_libnuma_is_a_fault_and_nothing_is_started(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_vllm = replace(platform, programs=[program for program in PROGRAMS if "vllm" in program.needs])
+    assert "environment vllm" not in faults(needs_vllm)
+    for module in ("checks", "doctor.machine"):
+        monkeypatch.setattr(f"hearth_local.{module}.NUMA", "libhearth-none.so.1")  # nobody has it
+    found = faults(needs_vllm)["environment vllm"]
+    assert ("libhearth-none.so.1" in found.found, "libnuma1" in found.remedy) == (True, True)
+    with pytest.raises(CannotStart, match="apt install libnuma1"):
+        needs_vllm.start()
 
 
 def test_an_environment_that_is_whole_is_told_with_its_engines(

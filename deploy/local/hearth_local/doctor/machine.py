@@ -10,7 +10,7 @@ from importlib.metadata import distributions
 
 from hearth_fit.machine import disk_room, gpu_rooms, memory_room
 
-from hearth_local.checks import NEEDED_GIB, check_ports
+from hearth_local.checks import NEEDED_GIB, NUMA, NUMA_REMEDY, check_ports, lacks_numa
 from hearth_local.config import CannotStart
 from hearth_local.findings import Finding, fault, ok, warning
 from hearth_local.paths import env_python, envs_folder
@@ -48,6 +48,8 @@ def environments(platform: Platform) -> Iterator[Finding]:
         if missing := [package for package in wanted if package not in versions]:
             again = f"remove {envs_folder() / name} and run `make setup`"
             yield fault(check, f"not whole: {', '.join(missing)} is not in it", again)
+        elif lacks_numa(name):
+            yield fault(check, f"vLLM for the CPU needs {NUMA}, which is not on this machine", NUMA_REMEDY)
         else:
             yield ok(check, ", ".join(f"{package} {versions[package]}" for package in wanted))
 
