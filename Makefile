@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs doctor backup restore bundle compose-up compose-down test chaos fuzz bench-gateway bench-data bench-scale lint format lock clean
+.PHONY: help setup demo up down status logs doctor backup restore bundle compose-up compose-down compose-test test chaos fuzz bench-gateway bench-data bench-scale lint format lock clean
 
 ENVS := $(or $(HEARTH_ENVS),.envs)
 LIGHT := $(ENVS)/platform/bin/python
@@ -61,6 +61,10 @@ test: ## every test, the gateway's twice (as source, compiled), the main job on 
 	@$(SETUP) dev clients helm ray $(ENGINES)
 	@$(if $(T),,HEARTH_COMPILED= $(DEV)/python -m pytest -q services/gateway)
 	@$(DEV)/python -m pytest $(T)
+
+compose-test: ## build the images, and in containers the main job and faults (10 min, needs a Docker Engine)
+	@$(SETUP) dev training models
+	@$(DEV)/python -m pytest --compose tests/e2e/test_main_job.py tests/compose
 
 bench-gateway: ## the gateway beside nginx, vllm-router and a plain proxy (15 min, needs cc and two cores)
 	@$(SETUP) dev

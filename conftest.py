@@ -14,6 +14,13 @@ from tests.support.collector import Collector, collecting
 from tests.support.servers import s3_server, valkey
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--compose`, for `make compose-test`."""
+    parser.addoption(
+        "--compose", action="store_true", help="the shared platform of tests/ in containers, with tests/compose"
+    )
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A real Valkey server; use `redis` unless the test needs to keep what is in it."""

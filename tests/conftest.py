@@ -10,7 +10,9 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from hearth_local.platform import Platform
 from rich.console import Console
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
+from tests.support.containers import Compose, composed, host_address
 from tests.support.hub import HubServer
 from tests.support.servers import free_port
 
@@ -39,7 +42,7 @@ JOB_SECONDS = 240
 class Running:
     """The platform, and how to talk to it."""
 
-    platform: Platform
+    platform: Platform | Compose
     http: httpx.Client
     model_id: str
 
@@ -88,6 +91,11 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What is about containers alone is run with `--compose`, which needs a Docker Engine: CI has none."""
+    return True if collection_path.name == "compose" and not config.getoption("--compose") else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked `last` come after all others, which need what they take away."""
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
@@ -108,11 +116,23 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def platform(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The platform, started by the first test that asks for it."""
-    home = tmp_path_factory.mktemp("h")
+def platform(
+    request: pytest.FixtureRequest, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """The platform, started by the first test that asks for it: as processes, or with `--compose` in containers."""
+    start = (
+        _in_containers(tiny_llama)
+        if request.config.getoption("--compose")
+        else _as_processes(tiny_llama, tmp_path_factory.mktemp("h"))
+    )
+    with start as running, httpx.Client(base_url=running.url, timeout=60, trust_env=False) as http:
+        yield Running(running, http, MODEL_ID)
+
+
+@contextmanager
+def _as_processes(hub_folder: Path, home: Path) -> Iterator[Platform]:
     log = io.StringIO()
-    with HubServer(tiny_llama) as hub:
+    with HubServer(hub_folder) as hub:
         settings = {
             "HF_ENDPOINT": hub.url,
             "HF_HUB_DISABLE_XET": "1",
@@ -123,13 +143,21 @@ def platform(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         running = Platform(config)
         running.start(Console(file=log))
         try:
-            with httpx.Client(base_url=running.url, timeout=60, trust_env=False) as http:
-                yield Running(running, http, MODEL_ID)
+            yield running
         finally:
             running.stop(Console(file=log))
             if os.environ.get("CI"):  # what a failure in CI leaves nobody to look at
                 for path in sorted(config.logs.glob("*.log")):
                     print(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}")
+
+
+@contextmanager
+def _in_containers(hub_folder: Path) -> Iterator[Compose]:
+    with tempfile.TemporaryDirectory(prefix="hearth-compose-") as name, HubServer(hub_folder, host_address()) as hub:
+        folder = Path(name)
+        folder.chmod(0o755)  # a container's user reads it
+        with composed(folder, {"HF_ENDPOINT": hub.url}) as compose:
+            yield compose
 
 
 @pytest.fixture(scope="session")

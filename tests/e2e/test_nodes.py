@@ -37,60 +37,11 @@ from pydantic import SecretStr
 from services.inference.tests.conftest import SUPPORT, Place, add_model, script, wait_for
 from services.management.tests.conftest import use_hub
 from tests.support.hub import HubServer
+from tests.support.load import Load
 from tests.support.servers import free_port, running, valkey
 
 BASE, BERT = "tiny/llama", "tiny/bert"
 pytestmark = pytest.mark.timeout(400)
-
-
-@dataclass
-class Outcome:
-    """One request: what its client saw."""
-
-    whole: bool = False
-    events: int = 0  # of a stream, those with tokens
-    words: str = ""
-
-
-class Load:
-    """Clients that ask for completions one after another, every second one as a stream."""
-
-    def __init__(self, url: str, clients: int) -> None:
-        self.url = url
-        self.outcomes: list[Outcome] = []
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._client, args=[number % 2 == 1]) for number in range(clients)]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _client(self, stream: bool) -> None:
-        with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as http:
-            while not self._over.is_set():
-                outcome = Outcome()
-                self._ask(http, stream, outcome)
-                self.outcomes.append(outcome)
-
-    @staticmethod
-    def _ask(http: httpx.Client, stream: bool, outcome: Outcome) -> None:
-        body = {"model": "Compressa-LLM", "prompt": "Hello", "max_tokens": 60, "ignore_eos": True, "stream": stream}
-        said = b""
-        try:
-            with http.stream("POST", "/v1/completions", json=body) as reply:
-                for piece in reply.iter_raw():
-                    said += piece
-            outcome.whole = reply.status_code == 200 and (not stream or said.endswith(b"data: [DONE]\n\n"))
-        except httpx.HTTPError as error:
-            outcome.words = repr(error)
-        outcome.events = said.count(b'"choices":[{')
-        outcome.words += said[-200:].decode()
 
 
 @dataclass

@@ -91,6 +91,7 @@ class HubServer:
     """A hub in a thread, on a free port of loopback. `start()`/`stop()`, or a `with` block."""
 
     root: Path
+    host: str = "127.0.0.1"  # another one for those who are not on this machine, as containers are
     port: int = 0  # 0: a free one, known after `start()`
     gated: dict[str, str] = field(default_factory=dict)  # repository -> the bearer token that opens it
     bytes_per_second: int | None = None  # for each response; None: as fast as it goes
@@ -107,12 +108,12 @@ class HubServer:
     @property
     def url(self) -> str:
         """What `HF_ENDPOINT` wants."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def start(self) -> Self:
         """Begin to listen; returns when the port accepts connections."""
         # The listening socket exists before the thread does: a client that comes early waits in its backlog.
-        listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        listener = socket.create_server((self.host, self.port), backlog=128)
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(
             self.app(),
