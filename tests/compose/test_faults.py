@@ -25,12 +25,6 @@ def until(condition: Any, seconds: float) -> Any:
 
 
 @pytest.fixture
-def compose(platform: Running) -> Compose:
-    assert isinstance(platform.platform, Compose), "these tests are run with --compose"
-    return platform.platform
-
-
-@pytest.fixture
 def two(compose: Compose, platform: Running, deployed: dict[str, Any]) -> dict[str, Any]:
     """The deployment's status, as two nodes serve it; and there are two trainers."""
     compose.up("inference-llm=2", "training=2")

@@ -62,18 +62,25 @@ class Compose:
         """Its public address."""
         return f"http://127.0.0.1:{self.port}"
 
-    def run(self, *words: str) -> str:
-        """A docker-compose command: version 2 where it is there."""
-        version_2 = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
-        settings = {
+    @property
+    def environment(self) -> dict[str, str]:
+        """What docker-compose.yml takes its values from: that of `.env`, and what is this project's own."""
+        lines = [line for line in (self.folder / ".env").read_text().splitlines() if not line.startswith("#")]
+        return {
+            **dict(line.split("=", 1) for line in lines),
             "COMPOSE_PROJECT_NAME": f"hearth-test-{os.getpid()}",
             "COMPOSE_PROFILES": "cpu,seaweedfs",
             "HEARTH_GATEWAY_PORT": str(self.port),
             "HEARTH_IMPORTS": str(self.folder / "imports"),
             **self.settings,
         }
+
+    def run(self, *words: str) -> str:
+        """A docker-compose command: version 2 where it is there."""
+        version_2 = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
         program = ("docker", "compose") if version_2 else ("docker-compose",)
-        return _command(*program, "--env-file", str(self.folder / ".env"), *words, settings=settings)
+        # without --env-file it would read the checkout's own
+        return _command(*program, "--env-file", str(self.folder / ".env"), *words, settings=self.environment)
 
     def up(self, *scale: str) -> None:
         """Build what changed, start what is missing and wait until every container is healthy."""

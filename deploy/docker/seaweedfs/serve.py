@@ -13,6 +13,7 @@ def main() -> None:
     identity = {"name": "hearth", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
     IDENTITIES.touch(mode=0o600)
     IDENTITIES.write_text(json.dumps({"identities": [identity]}))
+    os.environ["WEED_MASTER_VOLUME_GROWTH_COPY_1"] = "2"  # volumes that a bucket's first object takes; 7 by default
     # Its inner ports know no password: they stay on this container's loopback.
     os.execvp("weed", [
         "weed", "-logtostderr=true", "server", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",

@@ -147,3 +147,12 @@ def test_it_says_why_it_is_not_for_this_machine(other: dict[str, Any], gpu: bool
     here = bundled.About("0.1.0", bundled.this_machine(), bundled.this_glibc(), python, False, ("platform",))
     assert bundled.why_not(here, ["platform"], gpu=False) is None
     assert said in bundled.why_not(replace(here, **other), ["platform"], gpu)
+
+
+def test_images_without_a_docker_engine_are_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    command = [sys.executable, FOLDER / "make_bundle.py", tmp_path / "all.tar", "--only", "platform", "--images"]
+    env = {**os.environ, "PATH": str(tmp_path)}
+    made = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert made.returncode == 1
+    assert "docker is not on this machine" in made.stderr
+    assert list(tmp_path.iterdir()) == []
