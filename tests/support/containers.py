@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,10 @@ def engine_answers() -> bool:
 
 
 def host_address() -> str:
-    """The address at which containers find this machine."""
-    words = ("docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
-    return _command(*words).strip()
+    """The address at which containers find this machine: the first of Docker's own bridge, unless that says another."""
+    (bridge,) = json.loads(_command("docker", "network", "inspect", "bridge"))
+    config = bridge["IPAM"]["Config"][0]
+    return str(config.get("Gateway") or ip_network(config["Subnet"])[1])
 
 
 @dataclass(frozen=True)
