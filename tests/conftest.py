@@ -25,7 +25,7 @@ from hearth_local.platform import Platform
 from rich.console import Console
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from tests.support.containers import Compose, composed, host_address
+from tests.support.containers import Compose, check_engine, composed, host_address
 from tests.support.hub import HubServer
 from tests.support.servers import free_port
 
@@ -153,6 +153,7 @@ def _as_processes(hub_folder: Path, home: Path) -> Iterator[Platform]:
 
 @contextmanager
 def _in_containers(hub_folder: Path) -> Iterator[Compose]:
+    check_engine()
     with tempfile.TemporaryDirectory(prefix="hearth-compose-") as name, HubServer(hub_folder, host_address()) as hub:
         folder = Path(name)
         folder.chmod(0o755)  # a container's user reads it

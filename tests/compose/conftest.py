@@ -6,7 +6,7 @@ from tests.conftest import Running
 from tests.support.containers import Compose
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def compose(platform: Running) -> Compose:
     """The project that the platform is."""
     assert isinstance(platform.platform, Compose), "these tests are run with --compose"

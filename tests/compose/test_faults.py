@@ -24,7 +24,7 @@ def until(condition: Any, seconds: float) -> Any:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def two(compose: Compose, platform: Running, deployed: dict[str, Any]) -> dict[str, Any]:
     """The deployment's status, as two nodes serve it; and there are two trainers."""
     compose.up("inference-llm=2", "training=2")

@@ -38,10 +38,10 @@ def _command(*words: str, settings: Mapping[str, str] | None = None) -> str:
     return done.stdout
 
 
-def engine_answers() -> bool:
-    """Whether a Docker Engine does."""
+def check_engine() -> None:
+    """Raise AssertionError where no Docker Engine answers."""
     asked = shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False)
-    return bool(asked) and asked.returncode == 0
+    assert asked and asked.returncode == 0, "no Docker Engine answers (`docker info`): nothing was run in containers"
 
 
 def host_address() -> str:
@@ -85,9 +85,9 @@ class Compose:
         return _command(*program, "--env-file", str(self.folder / ".env"), *words, settings=self.environment)
 
     def up(self, *scale: str) -> None:
-        """Build what changed, start what is missing and wait until every container is healthy."""
+        """Start what is missing, in these numbers, and wait until every container is healthy."""
         numbers = [word for each in scale for word in ("--scale", each)]
-        self.run("up", "-d", "--build", *numbers, *SERVICES)
+        self.run("up", "-d", *numbers, *SERVICES)
         self.await_healthy()
 
     def containers(self, *services: str) -> list[dict[str, Any]]:
@@ -108,11 +108,11 @@ class Compose:
 @contextmanager
 def composed(folder: Path, settings: Mapping[str, str]) -> Iterator[Compose]:
     """A project that is up; at the end it and its volumes are gone. `folder` must be readable by everyone."""
-    assert engine_answers(), "no Docker Engine answers (`docker info`), so nothing was run in containers"
     _dotenv(folder / ".env")
     shutil.copytree(embedding_source(), folder / "imports" / EMBEDDING)
     compose = Compose(folder, settings)
     try:
+        compose.run("build", *SERVICES)
         compose.up()
         yield compose
     finally:
