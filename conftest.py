@@ -10,21 +10,24 @@ from hearth_telemetry import traces
 from minio import Minio
 from redis import Redis
 
+from tests.support.boxes import redis_container, s3_container
 from tests.support.collector import Collector, collecting
 from tests.support.servers import s3_server, valkey
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--compose`, for `make compose-test`."""
+    """Containers where a Docker Engine is; CI has none."""
     parser.addoption(
         "--compose", action="store_true", help="the shared platform of tests/ in containers, with tests/compose"
     )
+    parser.addoption("--containers", action="store_true", help="Redis and S3 of the tests in containers")
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A real Valkey server; use `redis` unless the test needs to keep what is in it."""
-    with valkey(tmp_path_factory.mktemp("valkey")) as client:
+def redis_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Redis]:
+    """A real Valkey or Redis server; use `redis` unless the test needs to keep what is in it."""
+    in_container = request.config.getoption("--containers")
+    with redis_container() if in_container else valkey(tmp_path_factory.mktemp("valkey")) as client:
         yield client
 
 
@@ -42,9 +45,10 @@ def redis_url(redis: Redis) -> str:
 
 
 @pytest.fixture(scope="session")
-def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Settings]:
+def s3_settings(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[S3Settings]:
     """A real S3 server (SeaweedFS)."""
-    with s3_server(tmp_path_factory.mktemp("s3")) as settings:
+    in_container = request.config.getoption("--containers")
+    with s3_container() if in_container else s3_server(tmp_path_factory.mktemp("s3")) as settings:
         yield settings
 
 

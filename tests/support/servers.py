@@ -75,17 +75,19 @@ def valkey(folder: Path, port: int | None = None) -> Iterator[Redis]:
         process = subprocess.Popen([str(valkey_binary()), *arguments, "--save", ""], stdout=log, stderr=log)
     client = Redis(host="127.0.0.1", port=port)
     try:
-        for attempt in Retrying(
-            retry=retry_if_exception_type(RedisConnectionError),
-            stop=stop_after_delay(10),
-            wait=wait_fixed(0.02),
-        ):
-            with attempt:
-                client.ping()
+        await_redis(client)
         yield client
     finally:
         client.close()
         _end(process)
+
+
+def await_redis(client: Redis) -> None:
+    """Until it answers."""
+    is_away = retry_if_exception_type(RedisConnectionError)
+    for attempt in Retrying(retry=is_away, stop=stop_after_delay(10), wait=wait_fixed(0.02)):
+        with attempt:
+            client.ping()
 
 
 @contextmanager
@@ -119,13 +121,14 @@ def s3_server(folder: Path, port: int | None = None) -> Iterator[S3Settings]:
         s3_secret_key=S3_KEYS["secretKey"],  # type: ignore[arg-type]
     )
     try:
-        _await_s3(connect_s3(settings))
+        await_s3(connect_s3(settings))
         yield settings
     finally:
         _end(process)
 
 
-def _await_s3(client: Minio) -> None:
+def await_s3(client: Minio) -> None:
+    """Until it takes a bucket."""
     for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.1)):
         with attempt:
             client.list_buckets()
