@@ -22,6 +22,7 @@ def main(folder: Path, python: str = sys.executable) -> None:
     from hearth_gateway.compiled import MODULES, STAMP, digest
 
     package = HERE / "hearth_gateway"
+    stamp = digest(package)  # now: it may be edited meanwhile
     with tempfile.TemporaryDirectory(prefix="hearth-compile-") as scratch:
         made = Path(scratch) / "made"
         files = [str(package / f"{name}.py") for name in MODULES]
@@ -31,9 +32,12 @@ def main(folder: Path, python: str = sys.executable) -> None:
         command = distribution.get_command_obj("build_ext")
         command.build_lib, command.build_temp = str(made), scratch  # type: ignore[attr-defined]
         distribution.run_command("build_ext")
-        (made / STAMP).write_text(digest(package))
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(made, folder)
+        (made / STAMP).write_text(stamp)
+        new = folder.with_suffix(".new")
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(made, new)
+        shutil.rmtree(folder, ignore_errors=True)  # a gateway that starts just now finds none, and runs the source
+        new.rename(folder)
 
 
 if __name__ == "__main__":
