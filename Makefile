@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs doctor backup restore bundle compose-up compose-down compose-test test chaos fuzz bench-gateway bench-data bench-scale lint format lock clean
+.PHONY: help setup demo up down status logs doctor backup restore bundle compose-up compose-down compose-test test chaos fuzz bench-gateway bench-data bench-scale bench-train lint format lock clean
 
 ENVS := $(or $(HEARTH_ENVS),.envs)
 LIGHT := $(ENVS)/platform/bin/python
@@ -16,10 +16,10 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make the environments (done by the others as they need them)
-	@$(SETUP) platform $(ENGINES)
+	@$(SETUP) --gateway platform $(ENGINES)
 
 demo: ## run the main job, from a model to two answers side by side
-	@began=$$(date +%s); $(SETUP) platform $(ENGINES) && HEARTH_DEMO_BEGAN=$$began $(LIGHT) -m hearth_local.demo
+	@began=$$(date +%s); $(SETUP) --gateway platform $(ENGINES) && HEARTH_DEMO_BEGAN=$$began $(LIGHT) -m hearth_local.demo
 
 up: setup ## start the platform, or what is missing of it
 	@$(HEARTH) up
@@ -58,7 +58,7 @@ compose-down: ## stop the containers; the volumes stay
 	@$(COMPOSE) down
 
 test: ## every test, the gateway's twice (as source, compiled), the main job on real engines included; make test T=libs for some
-	@$(SETUP) dev clients helm ray $(ENGINES)
+	@$(SETUP) --gateway dev clients helm ray $(ENGINES)
 	@$(if $(T),,HEARTH_COMPILED= $(DEV)/python -m pytest -q services/gateway)
 	@$(DEV)/python -m pytest $(T)
 
@@ -67,7 +67,7 @@ compose-test: ## build the images, and in containers the main job and faults (10
 	@$(DEV)/python -m pytest --compose -o timeout_func_only=true tests/e2e/test_main_job.py tests/compose
 
 bench-gateway: ## the gateway beside nginx, vllm-router and a plain proxy (15 min, needs cc and two cores)
-	@$(SETUP) dev
+	@$(SETUP) --gateway dev
 	@$(DEV)/python -m tests.bench.gateway
 
 bench-data: ## datasets beside the bare S3 client: a 5 GiB file, ten at once (20 min, 15 GB of disk)

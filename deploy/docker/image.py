@@ -3,7 +3,6 @@
     image.py requirements SERVICE           the .in file of the service's lock, on standard output
     image.py install LOCK ENVIRONMENT       a virtual environment, and what the lock names in it
     image.py own SERVICE ENVIRONMENT        the service and our libraries that it needs, as wheels, into it
-    image.py compile SERVICE ENVIRONMENT FOLDER   what of the service may run compiled there, into the folder
 
 SERVICE is a folder such as services/gateway. Runs where nothing is installed yet: standard library alone.
 """
@@ -90,14 +89,6 @@ def own(service: Path, environment: Path) -> None:
             raise SystemExit(f"{service} could not be installed")
 
 
-def compile_modules(service: Path, environment: Path, folder: Path) -> None:
-    """By the service's own `compile.py`, with the compiler of the light environment's lock. It takes cc and headers."""
-    compiler = Path("/opt/compiler")
-    install(LOCAL / "platform.lock", compiler)
-    if not run(compiler / "bin/python", service / "compile.py", folder, environment / "bin/python"):
-        raise SystemExit(f"{service} could not be compiled")
-
-
 def main() -> None:
     """Do what the command line says."""
     match sys.argv[1:]:
@@ -107,8 +98,6 @@ def main() -> None:
             install(CHECKOUT / lock, Path(environment))
         case ["own", service, environment]:
             own(CHECKOUT / service, Path(environment))
-        case ["compile", service, environment, folder]:
-            compile_modules(CHECKOUT / service, Path(environment), Path(folder))
         case _:
             raise SystemExit(__doc__)
 

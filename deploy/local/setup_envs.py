@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ ENGINE_PYTHON = "3.11"  # the locks are compiled for it, and torch's CPU build i
 LIGHT = ("platform", "dev")
 GATEWAY = Path("services/gateway")
 COMPILED = ENVS / "compiled"
+COMPILE_FAILED = ENVS / "compiled.failed"
+NOT_COMPILED = "  the gateway is not compiled, and takes a third more of the processor"
 NEEDED_MIB = {
     "platform": 400,
     "dev": 850,
@@ -235,30 +238,35 @@ def install_own(environment: Environment, installer: Installer) -> None:
         raise SetupFailed(f"environment {name}: what goes beside it is not installed: {last_line(log)}; see {log}")
 
 
-def stale_gateway() -> str | None:
-    """The digest of the token path's source, where no machine code was made of it nor could be; else None."""
+def gateway_to_compile() -> str | None:
+    """What machine code of the gateway's token path is to be made of; None where it is there, or cannot be made.
+
+    A failure is remembered until the source, the compiler or Python's headers are others.
+    """
     about = importlib.util.spec_from_file_location("compiled", CHECKOUT / GATEWAY / "hearth_gateway/compiled.py")
     assert about is not None and about.loader is not None
     compiled = importlib.util.module_from_spec(about)
     about.loader.exec_module(compiled)
-    digest = str(compiled.digest(CHECKOUT / GATEWAY / "hearth_gateway"))
-    stamps = (COMPILED / compiled.STAMP, COMPILED.with_suffix(".failed"))
-    return None if digest in [stamp.read_text() for stamp in stamps if stamp.exists()] else digest
+    packages = [CHECKOUT / "libs" / name.removeprefix("hearth_") / name for name in compiled.AGAINST]
+    tag = f"cpython-{ENGINE_PYTHON.replace('.', '')}"
+    digest = str(compiled.digest([CHECKOUT / GATEWAY / "hearth_gateway", *packages], tag))
+    if (compiler := shutil.which("cc")) is None or (COMPILED / digest).is_dir():
+        return None
+    source = f"{digest} {compiler} {Path(sysconfig.get_path('include'), 'Python.h').exists()}"
+    return None if COMPILE_FAILED.exists() and COMPILE_FAILED.read_text() == source else source
 
 
-def compile_gateway(digest: str, installer: Installer) -> str:
-    """Make machine code of the gateway's token path; returns what to print. Without it the source is run."""
-    began, log = time.monotonic(), COMPILED.with_suffix(".log")
+def compile_gateway(source: str, installer: Installer) -> str:
+    """Make it; returns what to print. Without it the source is run."""
+    began, log, known = time.monotonic(), COMPILED.with_suffix(".log"), environments()
     log.unlink(missing_ok=True)
-    python = next(ENVS / light / "bin/python" for light in LIGHT if (ENVS / light / STAMP).exists())
-    if shutil.which("cc") is None:
-        why = "there is no C compiler (on Debian: apt install gcc libc6-dev python3-dev)"
-    elif run([python, CHECKOUT / GATEWAY / "compile.py", COMPILED], log, installer.settings):
+    fresh = (name for name in LIGHT if found_stamp(known[name]) == stamp_of(known[name], installer.gpu))
+    light = next(fresh, LIGHT[0])
+    command = [ENVS / light / "bin/python", CHECKOUT / GATEWAY / "compile.py", COMPILED]
+    if run(command, log, installer.settings):
         return f"  the gateway, compiled: {time.monotonic() - began:.0f} s"
-    else:
-        why = f"{last_line(log)}; see {log}"
-    COMPILED.with_suffix(".failed").write_text(digest)
-    return f"  the gateway is not compiled and takes a third more of the processor: {why}"
+    COMPILE_FAILED.write_text(source)
+    return f"{NOT_COMPILED}: {last_line(log)}; see {log}"
 
 
 def last_line(log: Path) -> str:
@@ -296,10 +304,10 @@ def names_of(some: Sequence[Environment]) -> str:
     return ", ".join(environment.name for environment in some)
 
 
-def make_all(missing: list[Environment], stale: str | None, gpu: bool) -> None:
+def make_all(missing: list[Environment], source: str | None, gpu: bool) -> None:
     """Make these: the light ones first, since they bring what the others are built with. Raises SetupFailed.
 
-    With them the gateway is compiled where what there is is `stale`.
+    Beside them the gateway is compiled, where there is a `source` for that.
     """
     uv = bootstrap_uv()
     settings = bundled.for_uv() if bundled.read() else pip_settings.for_uv([Path(sys.executable), uv.parent / "python"])
@@ -309,8 +317,8 @@ def make_all(missing: list[Environment], stale: str | None, gpu: bool) -> None:
     # Downloads overlap; the linking of files does not profit from more.
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         waiting = {pool.submit(make, each, installer): each.name for each in missing if each.name not in LIGHT}
-        if stale is not None:
-            waiting[pool.submit(compile_gateway, stale, installer)] = "the gateway, compiled"
+        if source is not None:
+            waiting[pool.submit(compile_gateway, source, installer)] = "the gateway, compiled"
         began = time.monotonic()
         while waiting:
             done, _ = concurrent.futures.wait(waiting, TOLD_EVERY_SECONDS, concurrent.futures.FIRST_COMPLETED)
@@ -322,14 +330,13 @@ def make_all(missing: list[Environment], stale: str | None, gpu: bool) -> None:
                 print(f"  ... {time.monotonic() - began:.0f} s, still installing {left}", flush=True)
 
 
-def set_up(names: list[str]) -> None:
-    """Make what is missing of these environments. Raises SetupFailed."""
+def set_up(names: list[str], *, gateway: bool = False) -> None:
+    """Make what is missing of these environments, and of the compiled `gateway`. Raises SetupFailed."""
     known, gpu = environments(), has_gpu()
     wanted = [known[name] for name in names]
     if not any(light in names or found_stamp(known[light]) for light in LIGHT):
         wanted.insert(0, known["platform"])
-    needs_gateway = any(each.name in LIGHT for each in wanted)
-    if all(found_stamp(each) == stamp_of(each, gpu) for each in wanted) and not (needs_gateway and stale_gateway()):
+    if all(found_stamp(each) == stamp_of(each, gpu) for each in wanted) and not (gateway and gateway_to_compile()):
         return
     about = bundled.read()
     if about and (reason := bundled.why_not(about, [each.name for each in wanted], gpu)):
@@ -342,8 +349,8 @@ def set_up(names: list[str]) -> None:
             print("waiting for another set-up to end", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         missing = [each for each in wanted if found_stamp(each) != stamp_of(each, gpu)]
-        stale = stale_gateway() if needs_gateway else None
-        if not missing and stale is None:
+        source = gateway_to_compile() if gateway else None
+        if not missing and source is None:
             return
         check_room([each for each in missing if found_stamp(each)[:1] != stamp_of(each, gpu)[:1]], gpu)
         began = time.monotonic()
@@ -351,7 +358,9 @@ def set_up(names: list[str]) -> None:
             f"Setting up {names_of(missing) or 'the gateway'} in {ENVS} for a machine with{'' if gpu else 'out'} a GPU",
             flush=True,
         )
-        make_all(missing, stale, gpu)
+        make_all(missing, source, gpu)
+        if gateway and shutil.which("cc") is None:
+            print(f"{NOT_COMPILED}: there is no C compiler (on Debian: apt install gcc libc6-dev python3-dev)")
         print(f"Set up in {time.monotonic() - began:.0f} s")
 
 
@@ -362,8 +371,10 @@ def main() -> int:
         return 1
     parser = argparse.ArgumentParser(description="make Hearth's environments")
     parser.add_argument("names", nargs="+", choices=sorted(environments()))
+    parser.add_argument("--gateway", action="store_true", help="compile the gateway's token path, too")
+    chosen = parser.parse_args()
     try:
-        set_up(parser.parse_args().names)
+        set_up(chosen.names, gateway=chosen.gateway)
     except SetupFailed as failure:
         print(f"setup: {failure}", file=sys.stderr)
         return 1
@@ -371,6 +382,7 @@ def main() -> int:
         print(f"setup: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        COMPILE_FAILED.unlink(missing_ok=True)  # the compiler was interrupted with us, if it was at work
         print("setup: interrupted; run it again to go on", file=sys.stderr)
         return 130
     return 0

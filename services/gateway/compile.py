@@ -1,10 +1,13 @@
 """Make machine code of the gateway's token path: `python services/gateway/compile.py FOLDER [PYTHON]`.
 
 Needs mypy, setuptools, a C compiler and Python's headers. PYTHON is the interpreter of the environment that the gateway
-runs in, where that is another than this one. The folder is whole or left as it was.
+runs in, where that is another than this one. What is made appears whole in a folder of FOLDER that is called after the
+source it was made of; the newest few stay, since a gateway may be starting with them.
 """
 
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -14,30 +17,35 @@ from setuptools import Distribution
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE.parents[1] / "pyproject.toml"
-sys.path.insert(0, str(HERE))
+KEPT = 3
+NAME = (
+    "import hearth_gateway as g; from hearth_gateway.compiled import digest, installed; from pathlib import Path; "
+    "print(digest(installed(Path(g.__file__).parent)))"
+)
 
 
-def main(folder: Path, python: str = sys.executable) -> None:
-    """Compile into `folder`. Raises SystemExit where the compiler fails."""
-    from hearth_gateway.compiled import MODULES, STAMP, digest
+def main(root: Path, python: str = sys.executable) -> None:
+    """Compile into a folder of `root`. Raises SystemExit where the compiler fails."""
+    sys.path.insert(0, str(HERE))
+    from hearth_gateway.compiled import MODULES
 
-    package = HERE / "hearth_gateway"
-    stamp = digest(package)  # now: it may be edited meanwhile
-    with tempfile.TemporaryDirectory(prefix="hearth-compile-") as scratch:
+    source = {**os.environ, "HEARTH_COMPILED": ""}
+    name = subprocess.run([python, "-c", NAME], env=source, capture_output=True, text=True, check=True).stdout.strip()
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=root) as scratch:
         made = Path(scratch) / "made"
-        files = [str(package / f"{name}.py") for name in MODULES]
+        files = [str(HERE / "hearth_gateway" / f"{module}.py") for module in MODULES]
         options = ["--config-file", str(CONFIG), "--python-executable", python]
         extensions = mypycify([*options, *files], opt_level="3", target_dir=scratch)
         distribution = Distribution({"name": "hearth-gateway", "ext_modules": extensions})
         command = distribution.get_command_obj("build_ext")
         command.build_lib, command.build_temp = str(made), scratch  # type: ignore[attr-defined]
         distribution.run_command("build_ext")
-        (made / STAMP).write_text(stamp)
-        new = folder.with_suffix(".new")
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.copytree(made, new)
-        shutil.rmtree(folder, ignore_errors=True)  # a gateway that starts just now finds none, and runs the source
-        new.rename(folder)
+        shutil.rmtree(root / name, ignore_errors=True)
+        made.rename(root / name)
+    older = sorted((each for each in root.iterdir() if each.name[0] != "."), key=lambda each: each.stat().st_mtime)
+    for folder in older[:-KEPT]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -116,8 +116,10 @@ def composed(folder: Path, settings: Mapping[str, str]) -> Iterator[Compose]:
         compose.up()
         yield compose
     finally:
-        print(compose.run("logs", "--no-color", "--tail=40"))
-        compose.run("down", "--volumes", "--timeout", "20")
+        try:
+            print(compose.run("logs", "--no-color", "--tail=40"))
+        finally:
+            compose.run("down", "--volumes", "--timeout", "20")
 
 
 def _dotenv(path: Path) -> None:

@@ -107,18 +107,23 @@ def test_a_failure_is_one_line_with_name_cause_and_log_and_is_tried_again(
     assert "models.lock" in calls.read_text()
 
 
-def test_a_gateway_that_cannot_be_compiled_is_no_failure_and_is_tried_again_when_its_source_has_changed(
+def test_a_gateway_that_cannot_be_compiled_is_no_failure_and_is_tried_again_with_another_compiler(
     setup_envs: ModuleType, calls: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup_envs.set_up(["platform"])
-    said = f"  the gateway is not compiled and takes a third more of the processor: no compiler; see {setup_envs.ENVS}"
-    assert said in capsys.readouterr().out
+    monkeypatch.setattr(setup_envs.shutil, "which", lambda _: None)
+    setup_envs.set_up(["platform"], gateway=True)
+    assert "there is no C compiler (on Debian: apt install gcc" in capsys.readouterr().out
+    monkeypatch.setattr(setup_envs.shutil, "which", lambda name: f"/usr/bin/{name}")
     setup_envs.set_up(["platform"])
     assert capsys.readouterr().out == ""
-    setup_envs.COMPILED.with_suffix(".failed").write_text("of another source")
-    monkeypatch.setattr(setup_envs.shutil, "which", lambda _: None)
-    setup_envs.set_up(["platform"])
-    assert "there is no C compiler (on Debian: apt install gcc" in capsys.readouterr().out
+    setup_envs.set_up(["platform"], gateway=True)
+    said = f"{setup_envs.NOT_COMPILED}: no compiler; see {setup_envs.ENVS / 'compiled.log'}\n"
+    assert said in capsys.readouterr().out
+    setup_envs.set_up(["platform"], gateway=True)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(setup_envs.shutil, "which", lambda name: f"/opt/bin/{name}")
+    setup_envs.set_up(["platform"], gateway=True)
+    assert said in capsys.readouterr().out
 
 
 def test_torch_is_looked_for_where_uv_knows_it_when_pip_knows_no_place(setup_envs: ModuleType, calls: Path) -> None:

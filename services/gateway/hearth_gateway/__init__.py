@@ -1,5 +1,5 @@
 """The only public port: control plane and token plane."""
 
-from hearth_gateway.compiled import use
+from hearth_gateway.compiled import prefer_compiled
 
-use(__path__)
+prefer_compiled(__path__)

@@ -5,8 +5,10 @@ or the source has changed since, the source is run: the same, for a third more o
 """
 
 import hashlib
+import importlib.util
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -25,27 +27,39 @@ MODULES = (
 )
 """What a request to a token route passes, less what mypyc cannot have: classes that others look into."""
 
-FOLDER = "HEARTH_COMPILED"
-"""The variable that names the folder with the compiled modules; empty: the source is run. Where it is not set they are
-looked for in `compiled`, beside the environment."""
+AGAINST = ("hearth_access", "hearth_contracts", "hearth_jobs", "hearth_telemetry", "hearth_web")
+"""The packages of ours whose types are compiled into them."""
 
-STAMP = "sources.sha256"
+VARIABLE = "HEARTH_COMPILED"
+"""Names the folder with what was compiled, for one source after the other; empty: the source is run. Where it is not
+set that is `compiled`, beside the environment."""
 
-
-def digest(package: Path) -> str:
-    """Of the source that is compiled."""
-    found = hashlib.sha256()
-    for name in MODULES:
-        found.update((package / f"{name}.py").read_bytes())
-    return found.hexdigest()
+TAG = str(sys.implementation.cache_tag)
+"""Which Python an extension module is for, e.g. cpython-311."""
 
 
-def use(path: list[str]) -> None:
-    """Have the package with this `__path__` take compiled modules first, if they are of its source."""
-    named = os.environ.get(FOLDER, str(Path(sys.prefix).parent / "compiled"))
-    folder = Path(named)
-    stamp = folder / STAMP
-    if named and stamp.is_file() and stamp.read_text() == digest(Path(path[0])):
+def digest(packages: Iterable[Path], tag: str = TAG) -> str:
+    """What the compiled modules of this source are called: of this package's folder, and those of `AGAINST`."""
+    found = hashlib.sha256(tag.encode())
+    for package in packages:
+        for path in sorted(package.rglob("*.py")):
+            found.update(
+                b"%b %b\n" % (str(path.relative_to(package)).encode(), hashlib.sha256(path.read_bytes()).digest())
+            )
+    return found.hexdigest()[:32]
+
+
+def installed(package: Path) -> list[Path]:
+    """The folders that `digest` is asked of, as this process would import them."""
+    specs = [importlib.util.find_spec(name) for name in AGAINST]
+    return [package, *(Path(str(spec.origin)).parent for spec in specs if spec is not None)]
+
+
+def prefer_compiled(path: list[str]) -> None:
+    """Have the package with this `__path__` take compiled modules first, if they are of the source that is there."""
+    named = os.environ.get(VARIABLE, str(Path(sys.prefix).parent / "compiled"))
+    folder = Path(named, digest(installed(Path(path[0]))))
+    if named and (folder / "hearth_gateway").is_dir():
         sys.path.append(str(folder))  # what they share lies there
         path.insert(0, str(folder / "hearth_gateway"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hearth_gateway
 import pytest
-from hearth_gateway.compiled import FOLDER, MODULES, STAMP, digest, use
+from hearth_gateway.compiled import VARIABLE, digest, installed, prefer_compiled
 from hearth_local.paths import envs_folder
 
 PACKAGE = Path(str(hearth_gateway.__file__)).parent
@@ -21,10 +21,10 @@ def source(tmp_path: Path) -> Path:
 
 def path_with(folder: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The package's path with this setting."""
-    monkeypatch.setenv(FOLDER, folder)
+    monkeypatch.setenv(VARIABLE, folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
     path = [str(package)]
-    use(path)
+    prefer_compiled(path)
     return path
 
 
@@ -33,11 +33,11 @@ def test_modules_are_taken_from_the_compiled_ones_until_their_source_changes(
 ) -> None:
     folder = tmp_path / "compiled"
     assert path_with(str(folder), source, monkeypatch) == [str(source)]
-    folder.mkdir()
-    (folder / STAMP).write_text(digest(source))
-    assert path_with(str(folder), source, monkeypatch) == [str(folder / "hearth_gateway"), str(source)]
+    made = folder / digest(installed(source)) / "hearth_gateway"
+    made.mkdir(parents=True)
+    assert path_with(str(folder), source, monkeypatch) == [str(made), str(source)]
     assert path_with("", source, monkeypatch) == [str(source)]
-    with (source / f"{MODULES[0]}.py").open("a") as changed:
+    with (source / "asked.py").open("a") as changed:  # not compiled, but what is has its types
         changed.write("# changed\n")
     assert path_with(str(folder), source, monkeypatch) == [str(source)]
 
@@ -46,6 +46,6 @@ def test_modules_are_taken_from_the_compiled_ones_until_their_source_changes(
 def test_setting_up_compiled_all_of_them_and_both_ways_run(setting: str, expected: str) -> None:
     program = "import sys, importlib, hearth_gateway.compiled as c\n"
     program += "print({c.is_compiled(importlib.import_module(f'hearth_gateway.{m}')) for m in c.MODULES})"
-    environment = {FOLDER: str(envs_folder() / setting) if setting else ""}
+    environment = {VARIABLE: str(envs_folder() / setting) if setting else ""}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == f"{{{expected}}}\n"

@@ -68,7 +68,7 @@ class Verdict:
 def verdict(held: Held, seen: Seen, max_attempts: int) -> Verdict:
     """What becomes of a running job whose worker died once more."""
     deaths = held.deaths + 1
-    too_often = f"its worker died {deaths} times, most likely for want of memory; the job's log has its last words"
+    too_often = f"its worker or its process was killed {deaths} times; the job's log has the last words"
     if held.job.kind is JobKind.DEPLOY:
         if held.job.id not in seen.wanted:
             return Verdict(JobStatus.FINISHED)

@@ -74,7 +74,7 @@ def test_a_job_whose_worker_died_waits_for_another_attempt_and_fails_after_the_l
     over = services.jobs.get(job.id)
     assert over.status is JobStatus.FAILED
     assert over.error is not None
-    assert f"died {MAX_ATTEMPTS} times" in over.error
+    assert f"was killed {MAX_ATTEMPTS} times" in over.error
     assert services.jobs.active() == []
 
 
@@ -321,7 +321,7 @@ def test_a_deployment_whose_node_keeps_dying_is_given_up_with_words_and_can_be_d
     over = services.jobs.get(spec.job_id)
     assert over.status is JobStatus.FAILED
     assert over.error is not None
-    assert f"died {MAX_ATTEMPTS} times" in over.error
+    assert f"was killed {MAX_ATTEMPTS} times" in over.error
     assert deploy.status(services).state is DeploymentState.FAILED
     again = desire(services)
     assert again.generation == spec.generation + 1
