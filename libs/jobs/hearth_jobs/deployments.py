@@ -101,6 +101,8 @@ class DeploymentStore:
             body = spec.model_dump_json()
             pipe.hset(keys.deployment(name), mapping={"desired": body, "latest": body, "failure": ""})
             pipe.hdel(keys.deployment(name), "asleep")
+            if before is None or before.latest is None or not _alike(before.latest, spec):
+                pipe.hdel(keys.deployment(name), "by_load")  # what filled an engine of another model says nothing
             put_settings(pipe, name, replicas, max_replicas, idle_after)
             pipe.sadd(keys.DEPLOYMENTS, name)
             if model is not None:
@@ -251,3 +253,8 @@ class DeploymentStore:
 
         self.redis.transaction(change, keys.deployment(spec.name))
         return done[0]
+
+
+def _alike(one: DeploymentSpec, other: DeploymentSpec) -> bool:
+    """Whether an engine takes as much load with either."""
+    return (one.model_id, one.settings) == (other.model_id, other.settings)

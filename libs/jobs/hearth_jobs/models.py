@@ -15,7 +15,7 @@ def put_model(pipe: Pipeline, model: StoredModel) -> None:
 def model_of(redis: Redis, model_id: str) -> StoredModel | None:
     """The model as it was when it was last deployed, or None."""
     body = redis.hget(keys.MODELS, model_id)
-    return None if body is None else StoredModel.model_validate_json(body)
+    return None if body is None else StoredModel.model_validate_json(body, extra="ignore")
 
 
 def forget_model(redis: Redis, model_id: str) -> None:

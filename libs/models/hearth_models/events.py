@@ -37,7 +37,7 @@ class Refusal(Frozen):
 
     event: Literal["refused"] = "refused"
     reason: str
-    is_away: bool = Field(default=False, description="S3 does not answer, or has a fault of its own: it is waited for")
+    is_away: bool = Field(default=False, description="the hub or S3 does not answer, or has a fault of its own")
 
 
 FetchEvent = Annotated[Progress | Fetched | Refusal, Field(discriminator="event")]

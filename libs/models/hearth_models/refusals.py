@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import socket
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -18,12 +19,15 @@ from huggingface_hub.errors import (
 
 IMPORT = "import a folder: put it under HEARTH_HOME/imports and POST /v1/models/import/"
 
+_LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+_HTTP_CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2")
+
 
 class Refused(Exception):
     """The model cannot be had; the message says why and what to do.
 
     `kind` is the error that it is to a client who asks for the model; None where asking again later may help. `is_away`
-    says that S3 does not answer or has a fault of its own.
+    says that what it is asked of, the hub or S3, does not answer or has a fault of its own, which may pass.
     """
 
     def __init__(self, message: str, kind: type[HearthError] | None = None, *, is_away: bool = False) -> None:
@@ -81,12 +85,12 @@ def hub_errors(model_id: str, instead: str = IMPORT) -> Iterator[None]:
             raise Refused(
                 f"{where} refuses the token for {model_id} ({code}): set HF_TOKEN to a valid one", Forbidden
             ) from error
-        raise Refused(f"{where} answered {code} for {model_id}; try again later") from error
+        passes = code >= HTTPStatus.INTERNAL_SERVER_ERROR or code in _LATER
+        raise Refused(f"{where} answered {code} for {model_id}; try again later", is_away=passes) from error
     except Exception as error:
-        # The hub's HTTP client has its own family of connection errors; the system's error is what they come from.
-        if any(isinstance(cause, OSError) for cause in _causes(error)):
+        if _is_of_the_network(error):
             raise Refused(
-                f"{where} is not reachable ({error}): check the network and HF_ENDPOINT, or {instead}"
+                f"{where} is not reachable ({error}): check the network and HF_ENDPOINT, or {instead}", is_away=True
             ) from error
         raise Refused(
             f"{model_id} could not be downloaded from {where}: {type(error).__name__}: {error}. "
@@ -110,9 +114,19 @@ def s3_errors(model_id: str) -> Iterator[None]:
             f"S3 answered {code} for a file of {model_id}: share it again (python -m hearth_models.share {model_id})"
         ) from error
     except Exception as error:
-        if any(isinstance(cause, OSError) for cause in _causes(error)):
-            raise Refused(f"{model_id} cannot be fetched from S3 now", is_away=True) from error
-        raise Refused(f"{model_id} could not be fetched from S3: {type(error).__name__}") from error
+        what = type(error).__name__
+        if _is_of_the_network(error):
+            raise Refused(f"{model_id} cannot be fetched from S3 now ({what})", is_away=True) from error
+        raise Refused(f"{model_id} could not be fetched from S3: {what}") from error
+
+
+def _is_of_the_network(error: BaseException) -> bool:
+    """Whether a connection failed, as the system says it, or the hub's HTTP client and what that stands on."""
+    return any(
+        isinstance(cause, (ConnectionError, TimeoutError, socket.gaierror))
+        or type(cause).__module__.partition(".")[0] in _HTTP_CLIENTS
+        for cause in _causes(error)
+    )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -52,7 +52,7 @@ class Work(Protocol):
 def shared_model(client: Minio, model_id: str, revision: str) -> StoredModel | None:
     """The model that lies whole in S3, or None. Raises S3Error, MinioException, HTTPError."""
     body = read_object(client, ARTIFACTS, f"{_folder(model_id)}/{revision}.json")
-    return None if body is None else StoredModel.model_validate_json(body)
+    return None if body is None else StoredModel.model_validate_json(body, extra="ignore")
 
 
 def signed_urls(client: Minio, model: StoredModel) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def find_model(store: Path, model_id: str) -> StoredModel | None:
         body = (model_folder(store, model_id) / RECORD).read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
-    model = StoredModel.model_validate_json(body)
+    model = StoredModel.model_validate_json(body, extra="ignore")
     return model if snapshot_path(store, model).is_dir() else None
 
 
@@ -66,7 +66,7 @@ def list_models(store: Path) -> list[StoredModel]:
     """All models that are whole, by id."""
     found = []
     for record in store.glob(f"models--*/{RECORD}"):
-        model = StoredModel.model_validate_json(record.read_text(encoding="utf-8"))
+        model = StoredModel.model_validate_json(record.read_text(encoding="utf-8"), extra="ignore")
         if snapshot_path(store, model).is_dir():
             found.append(model)
     return sorted(found, key=lambda model: model.model_id)

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from hearth_contracts.deploy import DeploymentSpec
 from hearth_jobs.attempt import WorkFailed, last_words
@@ -26,12 +27,17 @@ class ModelMissing(WorkFailed):
     """This node has not got the model, and could not get it; another may have it."""
 
 
+class HubAway(ModelMissing):
+    """The hub does not answer, or has a fault of its own: what has served before waits for it."""
+
+
 class Bringing:
     """The process that brings a model. Start it from the thread that lives as long as it should."""
 
     def __init__(self, spec: DeploymentSpec, order: Order, home: HomeSettings) -> None:
         """Begin. Raises OSError."""
         self.spec = spec
+        self._is_from_s3 = order.urls is not None
         self.log = home.job_log(spec.job_id)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         run = home.home.absolute() / "run"
@@ -39,15 +45,11 @@ class Bringing:
         with tempfile.NamedTemporaryFile("w", dir=run, prefix="bring-", delete=False, encoding="utf-8") as file:
             file.write(order.model_dump_json())  # for us alone to read: addresses in it open files in S3
         self._order = Path(file.name)
-        with self.log.open("ab") as errors:
-            self._process = guarded(
-                [sys.executable, "-m", "hearth_models.bring", file.name, str(home.models)],
-                grace=_GRACE_SECONDS,
-                heartbeat=GUARD_HEARTBEAT_SECONDS,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=_environment(order),
-            )
+        try:
+            self._process = self._begin(order, home)
+        except OSError:
+            self._order.unlink()
+            raise
         self._began = time.monotonic()
         self._first: int | None = None
         self._progress = Progress(done=0, total=0)
@@ -55,6 +57,17 @@ class Bringing:
         self._stdin_lock = threading.Lock()
         self._reader = threading.Thread(target=self._read, name="bring", daemon=True)
         self._reader.start()
+
+    def _begin(self, order: Order, home: HomeSettings) -> "subprocess.Popen[Any]":
+        with self.log.open("ab") as errors:
+            return guarded(
+                [sys.executable, "-m", "hearth_models.bring", str(self._order), str(home.models)],
+                grace=_GRACE_SECONDS,
+                heartbeat=GUARD_HEARTBEAT_SECONDS,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=_environment(order),
+            )
 
     def feed(self) -> None:
         """Show the guard that the node is alive and not hung; call it more often than the heartbeat."""
@@ -96,11 +109,11 @@ class Bringing:
         return self.is_over and self._last is None
 
     def result(self) -> None:
-        """See how it ended. Raises ModelMissing, StoreAway."""
+        """See how it ended. Raises ModelMissing, HubAway, StoreAway."""
         last = self._last
         if isinstance(last, Refusal):
             if last.is_away:
-                raise StoreAway(last.reason)
+                raise StoreAway(last.reason) if self._is_from_s3 else HubAway(last.reason)
             raise ModelMissing(last.reason)
         if last is None:
             raise ModelMissing(f"{self.spec.model_id} did not come, the process ended: {last_words(self.log)}")
@@ -128,10 +141,13 @@ class Bringing:
 
 
 def _environment(order: Order) -> dict[str, str]:
-    """S3 is reached as ever, not through a proxy that leads to the hub; and its signed addresses are in no log."""
+    """S3 is reached as ever, not through a proxy that leads to the hub, and where the hub is not to be asked, too; its
+    signed addresses are in no log.
+    """
     env = environment()
     if order.urls is None:
         return env
     return {name: value for name, value in env.items() if not name.lower().endswith("_proxy")} | {
-        "HF_HUB_VERBOSITY": "error"
+        "HF_HUB_VERBOSITY": "error",
+        "HF_HUB_OFFLINE": "0",
     }

@@ -19,6 +19,7 @@ from minio import Minio
 from redis.exceptions import RedisError
 
 from hearth_inference.adapters import StoreAway, fetch_all, unless_interrupted
+from hearth_inference.bringing import HubAway
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines.base import EngineDriver, EngineRefused
 from hearth_inference.holdings import ASLEEP, STOPPED, Holdings
@@ -35,6 +36,7 @@ _STABLE_SECONDS = 300.0
 _MAX_BACKOFF_SECONDS = 60.0
 _MANY_FAILURES = 10  # from then on the pauses are the longest there are
 _STORE_PAUSE_SECONDS = 2.0
+_HUB_PAUSE_SECONDS = 10.0
 
 
 @dataclass
@@ -139,6 +141,8 @@ class Node:
         except StoreAway as away:
             self._stage(desired, f"waiting for S3: {away}", 0.0)
             self.not_before = time.monotonic() + _STORE_PAUSE_SECONDS
+        except HubAway as away:
+            self._hub_away(desired, record, away)
         except WorkFailed as failure:
             self._failed(desired, record, str(failure))
         except (EngineRefused, httpx.HTTPError) as error:
@@ -219,6 +223,14 @@ class Node:
         if same_base(dead.spec, desired):
             self._failed(desired, record, f"the engine died while it served: {dead.words()}")
 
+    def _hub_away(self, desired: DeploymentSpec, record: Deployment | None, away: HubAway) -> None:
+        """What has served before waits until the hub is back; of what has not, somebody is told at once."""
+        if record is None or record.serving != desired:
+            self._failed(desired, record, str(away))
+            return
+        self._stage(desired, f"waiting for the hub: {away}", 0.0)
+        self.not_before = time.monotonic() + _HUB_PAUSE_SECONDS
+
     def _failed(self, desired: DeploymentSpec, record: Deployment | None, words: str) -> None:
         """Try again later what has served before; give up what has not, and what failed too often.
 
@@ -233,7 +245,7 @@ class Node:
             self.holdings.release(desired.job_id, f"another node is to carry it: {words}")
         decides = desired.job_id in self.keeper.held() and not self.holdings.answers_elsewhere(desired)
         # Another node may be about to join, and have the model.
-        tries_again = proven or (lacks and record is not None and record.replicas > 1)
+        tries_again = proven or (lacks and record is not None and record.desired_replicas > 1)
         if not decides or (tries_again and self.failures < self.settings.engine_max_restarts):
             self.failures += 1
             if not lacks:

@@ -103,11 +103,11 @@ class Weights:
             f"model {spec.model_id!r} is not in the model store here",
         )
         if model is None:
-            raise ModelMissing(f"{lacks}; add it with POST /v1/models/add/ and deploy it again")
+            raise ModelMissing(f"{lacks}, and what it is was not said when it was deployed: deploy it again")
         if not model.files:
             raise ModelMissing(
-                f"{lacks}, and cannot be fetched: it was added before Hearth took hashes of files; delete it, add "
-                "it again and deploy it"
+                f"{lacks}, and cannot be fetched: it was added before Hearth took hashes of files; run `python -m "
+                f"hearth_models.share {spec.model_id}` where management runs, and deploy it again"
             )
         try:
             is_shared = shared_model(self.s3, model.model_id, model.revision) is not None

@@ -23,7 +23,14 @@ from hearth_jobs.replicas import ReplicaStore
 from hearth_jobs.store import JobStore
 from hearth_models.share import PREFIX, share_model
 from hearth_storage.config import HomeSettings, S3Settings
-from hearth_storage.model_store import describe_model, find_model, model_folder, record_model, snapshot_path
+from hearth_storage.model_store import (
+    delete_model,
+    describe_model,
+    find_model,
+    model_folder,
+    record_model,
+    snapshot_path,
+)
 from hearth_storage.objects import ARTIFACTS, connect
 from minio import Minio
 from redis import Redis
@@ -297,6 +304,7 @@ def test_a_model_that_no_hub_has_comes_from_s3_and_its_address_is_in_no_log(
     model = stage.add(MODEL, on_hub=False)
     share_model(stage.s3, stage.models, model, Untroubled())
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")  # leads to the hub alone
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # where there is none
     job, _ = stage.deploy(model), stage.join("far")
     stage.until(lambda: stage.serves() == {"far": MODEL})
     assert stage.is_whole("far", model)
@@ -324,6 +332,24 @@ def test_while_s3_is_away_the_version_waits_and_says_so(stage: Stage) -> None:
     stage.until(lambda: node.detail.startswith("waiting for S3"))
     assert stage.jobs.get(job.id).status is JobStatus.RUNNING
     node.weights.s3 = s3
+    stage.until(lambda: stage.serves() == {"far": MODEL})
+
+
+def test_what_has_served_waits_for_a_hub_that_is_away_and_comes_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = stage.add(MODEL, 2**20)
+    job, node = stage.deploy(model), stage.join("far")
+    stage.until(lambda: stage.serves() == {"far": MODEL})
+    stage.leave(node)
+    delete_model(stage.home("far").models, MODEL)
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    again = stage.join("far")
+    for _ in range(4):  # more often than what fails is tried again
+        again.detail = ""
+        stage.until(lambda: again.detail.startswith("waiting for the hub: "))
+    assert stage.jobs.get(job.id).status is JobStatus.RUNNING
+    monkeypatch.setenv("HF_ENDPOINT", stage.hub.url)
     stage.until(lambda: stage.serves() == {"far": MODEL})
 
 

@@ -2,21 +2,25 @@
 
 A report may outlive its engine, until its node looks at it again, or until the lease of a node that hangs has ended.
 
-Only what proves it counts against a report, a refused connection or a refusal. Silence does not: an engine may be busy,
-and a network may keep this service from it; its node tells when silence lasts too long.
+Only what proves it counts against a report: a port on which nobody listens any more, or an answer that says so. Silence
+and all else that keeps this service from an engine do not; its node tells when silence lasts too long.
 """
 
 import asyncio
+from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import httpx
 from hearth_contracts.deploy import DeploymentState, NodeReport
+from hearth_jobs import owners
 
 ASK_SECONDS = 1.0
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def as_they_are(reports: list[NodeReport]) -> list[NodeReport]:
     """The reports, where those that say READY of an engine that has died say LOADING. Waits `ASK_SECONDS` at most."""
-    asked = [node for node in reports if node.state is DeploymentState.READY and node.health_url]
+    asked = [node for node in reports if node.state is DeploymentState.READY and _may_ask(node)]
     if not asked:
         return reports
     dead = asyncio.run(_dead(asked))
@@ -36,7 +40,19 @@ async def _dead(nodes: list[NodeReport]) -> set[str]:
 async def _is_dead(client: httpx.AsyncClient, url: str) -> bool:
     try:
         return not (await client.get(url)).is_success
-    except httpx.TimeoutException:
-        return False
-    except httpx.TransportError:
-        return True
+    except httpx.HTTPError as error:
+        return any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error))
+
+
+def _may_ask(node: NodeReport) -> bool:
+    """Whether its address means the same here as to it: loopback does on its own machine alone."""
+    if urlsplit(node.health_url).hostname not in _LOOPBACK:
+        return bool(node.health_url)
+    owner = owners.parse(node.node_id)
+    return owner is not None and owners.lives(owner) is not None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
