@@ -10,9 +10,9 @@ from hearth_telemetry import traces
 from minio import Minio
 from redis import Redis
 
-from tests.support.boxes import redis_container, s3_container
 from tests.support.collector import Collector, collecting
 from tests.support.servers import s3_server, valkey
+from tests.support.stores_in_containers import redis_container, s3_container
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

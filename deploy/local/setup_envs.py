@@ -34,7 +34,7 @@ LIGHT = ("platform", "dev")
 GATEWAY = Path("services/gateway")
 COMPILED = ENVS / "compiled"
 COMPILE_FAILED = ENVS / "compiled.failed"
-NOT_COMPILED = "  the gateway is not compiled, and takes a third more of the processor"
+NOT_COMPILED = "  the gateway is not compiled, and takes up to half more of the processor"
 NEEDED_MIB = {
     "platform": 400,
     "dev": 850,

@@ -1,5 +1,7 @@
 """Errors as a client sees them: RFC 9457 problems on the control plane, OpenAI's object on the token plane."""
 
+from collections.abc import Iterator
+
 from pydantic import BaseModel, Field
 
 
@@ -83,3 +85,10 @@ class Unavailable(HearthError):
     """A part that this needs is away; try again."""
 
     status = 503
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, what it was raised from or while handling, and so on: libraries wrap the system's own errors."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from http import HTTPStatus
 
-from hearth_contracts.errors import Conflict, Forbidden, HearthError, NotFound
+from hearth_contracts.errors import Conflict, Forbidden, HearthError, NotFound, causes
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -125,11 +125,5 @@ def _is_of_the_network(error: BaseException) -> bool:
     return any(
         isinstance(cause, (ConnectionError, TimeoutError, socket.gaierror))
         or type(cause).__module__.partition(".")[0] in _HTTP_CLIENTS
-        for cause in _causes(error)
+        for cause in causes(error)
     )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process fetches into this folder: nodes of one host, or of one volume, share it."""
+    """Wait until no other process fetches into this folder: nodes of one host may share it."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:

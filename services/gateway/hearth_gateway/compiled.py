@@ -1,7 +1,7 @@
 """Which modules of the token path may run as machine code, and whether they do.
 
 `compile.py`, beside this package, has mypyc make them from the very source that is read here. Where that was not done,
-or the source has changed since, the source is run: the same, for a third more of the processor.
+or the source has changed since, the source is run: the same, for up to half more of the processor.
 """
 
 import hashlib

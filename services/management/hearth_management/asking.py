@@ -7,11 +7,11 @@ and all else that keeps this service from an engine do not; its node tells when 
 """
 
 import asyncio
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx
 from hearth_contracts.deploy import DeploymentState, NodeReport
+from hearth_contracts.errors import causes
 from hearth_jobs import owners
 
 ASK_SECONDS = 1.0
@@ -41,7 +41,7 @@ async def _is_dead(client: httpx.AsyncClient, url: str) -> bool:
     try:
         return not (await client.get(url)).is_success
     except httpx.HTTPError as error:
-        return any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error))
+        return any(isinstance(cause, ConnectionRefusedError) for cause in causes(error))
 
 
 def _may_ask(node: NodeReport) -> bool:
@@ -50,9 +50,3 @@ def _may_ask(node: NodeReport) -> bool:
         return bool(node.health_url)
     owner = owners.parse(node.node_id)
     return owner is not None and owners.lives(owner) is not None
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
