@@ -32,6 +32,7 @@ from hearth_gateway.routes import RouteWatcher
 from hearth_gateway.routing import Router
 from hearth_gateway.tokens import TASK_FOR, TokenPlane
 from hearth_gateway.upstream import Upstream
+from hearth_gateway.writes import Writes
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +70,9 @@ class Gateway:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        self.upstream = Upstream(self.settings.connect_timeout)
-        self.tokens = TokenPlane(self.router, self.upstream, self.door, self.pages, self.settings)
+        writes = Writes(asyncio.get_running_loop().call_soon)
+        self.upstream = Upstream(self.settings.connect_timeout, writes)
+        self.tokens = TokenPlane(self.router, self.upstream, writes, self.door, self.pages, self.settings)
         scope["state"]["tokens"] = self.tokens
         self.control = ControlPlane(self.settings, self.door, self.pages)
         self.keeper = Keeper(self.door, self.control.trail, self.redis)

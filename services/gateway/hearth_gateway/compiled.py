@@ -24,6 +24,7 @@ MODULES = (
     "tokens",
     "upstream",
     "usage",
+    "writes",
 )
 """What a request to a token route passes, less what mypyc cannot have: classes that others look into."""
 

@@ -36,6 +36,8 @@ REFUSALS = Counter("hearth_gateway_refusals_total", "Requests that were not pass
 _request = cache(REQUESTS.labels)
 _duration = cache(DURATION.labels)
 _tokens = cache(TOKENS.labels)
+_first_token = cache(FIRST_TOKEN.labels)
+_between_tokens = cache(BETWEEN_TOKENS.labels)
 
 
 def ended(route: str, model: str, status: int, seconds: float) -> None:
@@ -54,9 +56,9 @@ def used(model: str, tokens: dict[str, int]) -> None:
 
 def streamed(model: str, first: float, rest: float, events: int) -> None:
     """A stream is over: seconds to its first event, and from there to its last."""
-    FIRST_TOKEN.labels(model).observe(first)
+    _first_token(model).observe(first)
     if events > 1:
-        BETWEEN_TOKENS.labels(model).observe(rest / (events - 1))
+        _between_tokens(model).observe(rest / (events - 1))
 
 
 def aborted(route: str, model: str, started: bool) -> None:

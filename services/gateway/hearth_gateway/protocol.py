@@ -56,6 +56,7 @@ class TokenProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.plane: TokenPlane = app_state["tokens"]
+        self._write = self.plane.writes.write
         self.keep_alive = True  # after the answer that is being given
         self.exchange: Exchange | None = None  # being answered
         self.reading: Exchange | None = None  # its body is being read
@@ -99,6 +100,7 @@ class TokenProtocol(HttpToolsProtocol):
         if self.head_bytes > self.plane.settings.max_head_bytes:
             self._give_up(_HEAD_TOO_LARGE)
         else:
+            self.plane.writes.flush()
             super().send_400_response(msg)
 
     def pause_writing(self) -> None:
@@ -114,6 +116,7 @@ class TokenProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """The server ends: close once what has begun is answered."""
         self.draining = True
+        self.plane.writes.flush()
         if self.exchange is None and self.reading is None and not self.in_head:
             super().shutdown()
 
@@ -125,6 +128,7 @@ class TokenProtocol(HttpToolsProtocol):
     def _give_up(self, answer: bytes) -> None:
         self.in_head = False
         self.deadline = math.inf
+        self.plane.writes.flush()
         if answer and self.exchange is None and (self.cycle is None or self.cycle.response_complete):
             self.transport.write(answer)
         self.transport.close()
@@ -132,7 +136,9 @@ class TokenProtocol(HttpToolsProtocol):
     # What the parser tells
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self.in_head = True
         self.head_bytes = 0
         self.deadline = self.plane.now() + self.plane.settings.head_timeout
@@ -157,6 +163,7 @@ class TokenProtocol(HttpToolsProtocol):
         route = self._route() if self.parser.get_method() == b"POST" else None
         self.deadline = self.plane.now() + settings.body_timeout if route is not None else math.inf
         if route is None:
+            self._begin_scope()
             super().on_headers_complete()
             return
         upgrades = self.parser.should_upgrade()
@@ -185,6 +192,13 @@ class TokenProtocol(HttpToolsProtocol):
                 self.flow.pause_reading()
         else:
             self._begin(exchange)
+
+    def _begin_scope(self) -> None:
+        """uvicorn does this as a message begins; a token route has no use for it."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers  # the scope has this very list
 
     def _route(self) -> str | None:
         route = self.plane.routes.get(self.url)
@@ -235,7 +249,7 @@ class TokenProtocol(HttpToolsProtocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
-        self.transport.write(data)
+        self._write(self.transport, data)
 
     def head(self, status: int, request_id: bytes, headers: Headers) -> bytes:
         """An answer's head, as it is to be sent."""
@@ -255,6 +269,7 @@ class TokenProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not self.keep_alive or self.draining:
+            self.plane.writes.flush()
             self.transport.close()
             return
         if self.pipeline:

@@ -17,6 +17,7 @@ from hearth_gateway.pages import Pages
 from hearth_gateway.replies import Refused, Waking, error_body, send_json
 from hearth_gateway.routing import Router
 from hearth_gateway.upstream import Upstream
+from hearth_gateway.writes import Writes
 
 if TYPE_CHECKING:
     from hearth_gateway.exchange import Exchange
@@ -41,9 +42,12 @@ DOES = {Task.GENERATE: "generates text", Task.EMBED: "embeds text", Task.RERANK:
 class TokenPlane:
     """The routes of TASK_FOR, and OpenAI's list of models. Used by the event loop alone."""
 
-    def __init__(self, router: Router, upstream: Upstream, door: Door, pages: Pages, settings: GatewaySettings) -> None:
+    def __init__(
+        self, router: Router, upstream: Upstream, writes: Writes, door: Door, pages: Pages, settings: GatewaySettings
+    ) -> None:
         self.router = router
         self.upstream = upstream
+        self.writes = writes
         self.door = door
         self.pages = pages
         self.settings = settings
@@ -62,6 +66,7 @@ class TokenPlane:
         """A request begins. Raises Refused: 429 when there are too many already."""
         is_full = len(self._active) >= self.settings.max_requests
         self._active.add(exchange)
+        self.writes.at_work += 1
         if is_full:
             raise Refused(429, "too many requests at once; try again", code="too_many_requests", retry=True)
 
@@ -87,6 +92,7 @@ class TokenPlane:
     def leave(self, exchange: "Exchange", held: int) -> None:
         """A request is over, and the memory of its body free."""
         self._active.discard(exchange)
+        self.writes.at_work -= 1
         self._held -= held
 
     def _check(self) -> None:

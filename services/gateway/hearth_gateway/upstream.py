@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from hearth_gateway.writes import MOST_JOINED, Writes
+
 IDLE_SECONDS = 2.0
 """How long an idle connection is kept. Engines close theirs after five seconds (uvicorn's default): a request sent at
 that very moment would be lost, and nobody could tell whether the engine had begun with it."""
@@ -74,9 +76,12 @@ class Connection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes, sink: Sink) -> None:
         """Send a request; its answer goes to `sink`."""
         self._sink = sink
-        self.transport.write(head + body if len(body) < 65536 else head)
-        if len(body) >= 65536:
-            self.transport.write(body)
+        write = self.pool.writes.write
+        if len(body) < MOST_JOINED:
+            write(self.transport, head + body)
+        else:
+            write(self.transport, head)
+            write(self.transport, body)
 
     def abort(self) -> None:
         """Nobody waits any more: close the connection, which ends the engine's work."""
@@ -193,11 +198,12 @@ class Connection(asyncio.Protocol):
 class Pool:
     """The connections to one engine. The one used last is taken first, so that those too many grow old."""
 
-    def __init__(self, url: str, connect_timeout: float, clock: Callable[[], float]) -> None:
+    def __init__(self, url: str, connect_timeout: float, clock: Callable[[], float], writes: Writes) -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
         self.host, self.port = parts.hostname, parts.port or 80
         self.authority = parts.netloc.encode()
+        self.writes = writes
         self._connect_timeout = connect_timeout
         self._clock = clock
         self._idle: deque[Connection] = deque()
@@ -249,7 +255,8 @@ class Pool:
 class Upstream:
     """The pools, one an engine. Make it and close it in the running event loop."""
 
-    def __init__(self, connect_timeout: float) -> None:
+    def __init__(self, connect_timeout: float, writes: Writes) -> None:
+        self._writes = writes
         self._connect_timeout = connect_timeout
         self._pools: dict[str, Pool] = {}
         self._loop = asyncio.get_running_loop()
@@ -259,7 +266,7 @@ class Upstream:
         """The pool of the engine at `url`."""
         pool = self._pools.get(url)
         if pool is None:
-            pool = self._pools[url] = Pool(url, self._connect_timeout, self._loop.time)
+            pool = self._pools[url] = Pool(url, self._connect_timeout, self._loop.time, self._writes)
         return pool
 
     def close(self) -> None:

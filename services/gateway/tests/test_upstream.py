@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from hearth_gateway.upstream import IDLE_SECONDS, MAX_HEAD_BYTES, Connection, Headers, Pool, Refusal
+from hearth_gateway.writes import Writes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,7 +58,7 @@ class Got:
 
 
 def opened() -> tuple[Connection, Transport, Pool]:
-    pool = Pool("http://127.0.0.1:1", 1.0, time.monotonic)
+    pool = Pool("http://127.0.0.1:1", 1.0, time.monotonic, Writes(lambda flush: None))
     connection, transport = Connection(pool), Transport()
     connection.connection_made(transport)
     return connection, transport, pool
@@ -242,7 +243,7 @@ def server() -> Iterator[int]:
 
 
 async def test_a_pool_gives_the_newest_connection_and_closes_old_ones(server: int) -> None:
-    pool = Pool(f"http://127.0.0.1:{server}", 1.0, asyncio.get_running_loop().time)
+    pool = Pool(f"http://127.0.0.1:{server}", 1.0, asyncio.get_running_loop().time, Writes(lambda flush: None))
     first, second = await pool.connect(), await pool.connect()
     for each in (first, second):
         pool.put_back(each)
@@ -258,4 +259,4 @@ async def test_a_pool_gives_the_newest_connection_and_closes_old_ones(server: in
 
 async def test_a_port_nobody_listens_on_is_a_refusal() -> None:
     with pytest.raises(Refusal):
-        await Pool(f"http://127.0.0.1:{free_port()}", 1.0, time.monotonic).connect()
+        await Pool(f"http://127.0.0.1:{free_port()}", 1.0, time.monotonic, Writes(lambda flush: None)).connect()
