@@ -20,6 +20,8 @@ from urllib3.exceptions import HTTPError
 
 PART_BYTES = 5 * 2**20  # the least that S3 takes; it takes 10,000 of them, which is 48 GiB
 PARTS_IN_FLIGHT = 3
+STALE = timedelta(hours=24)
+"""What is left unfinished for so long has nobody who works on it."""
 
 _sending_at_all = BoundedSemaphore(8)
 """Parts that all writers of this process have in flight: what bounds its memory, and what S3 has to do at once."""

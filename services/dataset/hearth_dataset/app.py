@@ -1,13 +1,12 @@
 """Build the dataset service."""
 
-import logging
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from hearth_storage.objects import DATASETS, ensure_bucket
 from hearth_web.app import build_app
+from hearth_web.chores import repeated
 from minio import Minio
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -20,31 +19,21 @@ from hearth_dataset.config import DatasetSettings
 from hearth_dataset.sweep import sweep
 from hearth_dataset.uploads import Uploads
 
-log = logging.getLogger(__name__)
-
 SWEEP_SECONDS = 3600.0
 
 
 def dataset_app(s3: Minio, redis: Redis, settings: DatasetSettings, public_s3: Minio | None = None) -> FastAPI:
     """The app. `public_s3` signs URLs for the address at which clients reach S3, where they do."""
     catalogue = Catalogue(s3)
-    stopping = threading.Event()
 
-    def tidy() -> None:
-        while True:
-            try:
-                ensure_bucket(s3, DATASETS)
-                sweep(catalogue)
-            except Exception as error:  # S3 may not be up yet; the next time tidies
-                log.warning("nothing swept: %s", error)
-            if stopping.wait(SWEEP_SECONDS):
-                return
+    def sweep_datasets() -> None:
+        ensure_bucket(s3, DATASETS)
+        sweep(catalogue)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=tidy, name="sweep", daemon=True).start()
-        yield
-        stopping.set()
+        with repeated(sweep_datasets, SWEEP_SECONDS):
+            yield
 
     app = build_app(
         title="Hearth datasets",

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hearth_contracts.names import is_record_id
 from hearth_storage.datasets import read_dataset, rows_key
 from hearth_storage.objects import DATASETS
-from hearth_storage.writer import abort_stale_uploads
+from hearth_storage.writer import STALE, abort_stale_uploads
 from minio.datatypes import Object
 
 from hearth_dataset.catalogue import INDEX, LEAVING, Catalogue
@@ -15,10 +15,8 @@ from hearth_dataset.uploads import KEPT, UPLOADS, remove_upload
 
 log = logging.getLogger(__name__)
 
-OLD = timedelta(hours=24)
 
-
-def sweep(catalogue: Catalogue, age: timedelta = OLD, upload_age: timedelta = KEPT) -> None:
+def sweep(catalogue: Catalogue, age: timedelta = STALE, upload_age: timedelta = KEPT) -> None:
     """Remove what is older than `age` and belongs to no dataset; put into the index what is missing there.
 
     Uploads in parts to which nothing was added for `upload_age` are given up.

@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from hearth_jobs.state import check_state
 from hearth_storage.objects import ARTIFACTS, DATASETS, ensure_bucket
+from hearth_storage.writer import STALE, abort_stale_uploads
 from hearth_web.app import build_app
+from hearth_web.chores import repeated
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from urllib3.exceptions import HTTPError
@@ -18,15 +20,22 @@ from hearth_management.reconciler import Reconciler
 from hearth_management.services import Services
 from hearth_management.training_metrics import TrainingMetrics
 
+SWEEP_SECONDS = 3600.0
+
 
 def management_app(services: Services) -> FastAPI:
     """The app. The reconciler lives as long as it does."""
+
+    def sweep_artifacts() -> None:
+        ensure_bucket(services.s3, ARTIFACTS)
+        abort_stale_uploads(services.s3, ARTIFACTS, STALE)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         reconciler = Reconciler(services)
         reconciler.start()
-        yield
+        with repeated(sweep_artifacts, SWEEP_SECONDS):
+            yield
         reconciler.stop()
 
     def check_s3() -> None:
