@@ -6,6 +6,8 @@ from hearth_contracts.deploy import Engine
 from hearth_fit.engine import EngineDefaults
 from pydantic import Field
 
+LOOPBACK = "127.0.0.1"
+
 
 class InferenceSettings(EngineDefaults):
     """What one inference node is set to."""
@@ -16,7 +18,7 @@ class InferenceSettings(EngineDefaults):
     )
     engine_python: Path = Field(description="the interpreter of the engine's own environment")
     engine_host: str = Field(
-        default="127.0.0.1",
+        default=LOOPBACK,
         description="the address that engines listen on, and that the gateway finds them at; they have no password",
     )
     engine_start_seconds: float = Field(

@@ -7,6 +7,7 @@ from hearth_fit.machine import memory_room
 from hearth_jobs.attempt import WorkFailed
 from hearth_storage.config import HomeSettings
 
+from hearth_inference.config import LOOPBACK
 from hearth_inference.engines.base import EngineDriver
 from hearth_inference.process import EngineProcess
 
@@ -21,7 +22,9 @@ def launch(
     name: str,
     beside: EngineProcess | None,
 ) -> EngineProcess:
-    """Start an engine for a version. `name` tells it from other engines of this home. Raises WorkFailed."""
+    """Start an engine for a version. `name` tells it from other engines of this machine. Raises WorkFailed."""
+    if host != LOOPBACK:  # then there may be other machines, and a folder that they share
+        name = f"{name}-{host}"
     log = home.logs / f"engine-{name}.log"
     if beside is not None and beside.log == log:  # or their last words would mix
         log = home.logs / f"engine-{name}-beside.log"
