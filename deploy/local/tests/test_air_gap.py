@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hearth_contracts.base import now
 from hearth_contracts.models import StoredModel
+from hearth_local.paths import envs_folder
 from hearth_storage.model_store import model_folder, record_model, snapshot_path
 
 from tests.support.no_network import cut_off
@@ -65,12 +66,12 @@ def unpacked(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-def offline(checkout: Path, *command: str | Path) -> "subprocess.CompletedProcess[str]":
-    """Run it with no network, no cache and no setting of this machine's."""
+def offline(checkout: Path, *command: str | Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Run it with no network, no cache and no setting of this machine's but these."""
     words, env = cut_off()
     home = checkout.parents[1] / "user"
     home.mkdir(exist_ok=True)
-    env = {"PATH": os.environ["PATH"], "HOME": str(home), "PIP_CONFIG_FILE": os.devnull, **env}
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "PIP_CONFIG_FILE": os.devnull, **env, **settings}
     return subprocess.run(
         [*words, *map(str, command)], cwd=checkout, env=env, capture_output=True, text=True, check=False
     )
@@ -97,6 +98,14 @@ def test_it_installs_and_answers_where_there_is_no_network(unpacked: Path) -> No
     assert installed.returncode == 0, installed.stderr
     answer = offline(unpacked, unpacked / ".envs/platform/bin/python", "-c", ANSWERS)
     assert f'"model_id":"{MODEL.model_id}"' in answer.stdout, answer.stderr
+
+
+def test_it_installs_where_uv_once_got_the_same_packages_from_a_network(unpacked: Path) -> None:
+    where = [envs_folder() / "uv/bin/uv", "cache", "dir"]
+    cache = subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip()
+    assert any(Path(cache).iterdir())
+    installed = offline(unpacked, "python3", "deploy/local/setup_envs.py", "platform", UV_CACHE_DIR=cache)
+    assert installed.returncode == 0, installed.stderr
 
 
 def test_only_what_is_named_is_carried(bundle: Path) -> None:
@@ -154,5 +163,5 @@ def test_images_without_a_docker_engine_are_refused_before_anything_is_fetched(t
     env = {**os.environ, "PATH": str(tmp_path)}
     made = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert made.returncode == 1
-    assert "docker is not on this machine" in made.stderr
+    assert "neither `docker compose` nor `docker-compose` is on this machine" in made.stderr
     assert list(tmp_path.iterdir()) == []
