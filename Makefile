@@ -9,7 +9,7 @@ HEARTH := $(ENVS)/platform/bin/hearth
 DEV := $(ENVS)/dev/bin
 SETUP := python3 deploy/local/setup_envs.py
 ENGINES := training $(filter ray,$(HEARTH_TRAINING_EXECUTOR)) vllm infinity models
-COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+COMPOSE := python3 deploy/docker/compose.py
 NOTHING := Nothing is set up here yet; `make up` does that
 
 help: ## list the commands
@@ -52,7 +52,7 @@ bundle: ## all that a machine without a network needs, in one file: make bundle 
 
 compose-up: ## start it in containers: build what is missing, make .env with new passwords at first
 	@python3 deploy/docker/dotenv.py && mkdir -p imports
-	@DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 $(COMPOSE) up -d
+	@$(COMPOSE) up -d
 
 compose-down: ## stop the containers; the volumes stay
 	@$(COMPOSE) down
@@ -64,7 +64,7 @@ test: ## every test, the gateway's twice (as source, compiled), the main job on 
 
 compose-test: ## build the images, and in containers the main job and faults (10 min, needs a Docker Engine)
 	@$(SETUP) dev training models
-	@$(DEV)/python -m pytest --compose -o timeout_func_only=true tests/e2e/test_main_job.py tests/compose
+	@$(DEV)/python -m pytest --compose -o timeout_func_only=true tests/e2e/test_main_job.py tests/e2e/test_observability.py tests/compose
 
 bench-gateway: ## the gateway beside nginx, vllm-router and a plain proxy (15 min, needs cc and two cores)
 	@$(SETUP) --gateway dev
@@ -94,7 +94,7 @@ fuzz: ## schemathesis over the OpenAPI document of a running platform, with anot
 lint: ## ruff and mypy --strict
 	@$(SETUP) dev
 	@$(DEV)/ruff check . && $(DEV)/ruff format --check .
-	@$(DEV)/mypy libs/*/hearth_* services/*/hearth_* deploy/local/hearth_local
+	@$(DEV)/mypy libs/*/hearth_* services/*/hearth_* deploy/local/hearth_local services/gateway/compile.py deploy/docker/*.py
 	@cd deploy/local && $(abspath $(DEV))/mypy --config-file ../../pyproject.toml setup_envs.py pip_settings.py bundled.py bundle_images.py make_bundle.py
 
 format: ## let ruff format

@@ -22,8 +22,8 @@ def content(device: str) -> str:
     """A new file's lines."""
     lines = [
         "# Made by `make compose-up`; yours to change. docs/install.md tells more.",
-        "# cpu or gpu, and the S3 server: minio or seaweedfs",
-        f"COMPOSE_PROFILES={device},minio",
+        "# cpu or gpu; the S3 server, minio or seaweedfs; Prometheus and Grafana",
+        f"COMPOSE_PROFILES={device},minio,monitoring",
         "COMPOSE_PROJECT_NAME=hearth",
         *(f"{name}={secrets.token_hex(20)}" for name in SECRETS),
     ]

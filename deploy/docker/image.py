@@ -69,8 +69,8 @@ def install(lock: Path, environment: Path) -> None:
     python = environment / "bin" / "python"
     if not run(uv(), "venv", "--quiet", "--python", sys.executable, environment):
         raise SystemExit(f"{environment} could not be made")
-    words = [uv(), "pip", "install", "--quiet", "--python", python, "--link-mode", "copy", "--compile-bytecode"]
-    words += ["--require-hashes", "--no-deps", "-r", lock]
+    words: list[str | Path] = [uv(), "pip", "install", "--quiet", "--python", python, "--link-mode", "copy"]
+    words += ["--compile-bytecode", "--require-hashes", "--no-deps", "-r", lock]
     # torch's CPU build is where pip is configured to look, or on the index that uv knows for it
     if not (run(*words) or ("+cpu" in lock.read_text() and run(*words, "--torch-backend=cpu"))):
         raise SystemExit(f"{lock} could not be installed")
@@ -80,7 +80,7 @@ def own(service: Path, environment: Path) -> None:
     """Our packages as wheels; what builds them comes from the light environment's lock."""
     with tempfile.TemporaryDirectory() as wheels:
         for project in closure(service):
-            locked = ["--build-constraints", LOCAL / "platform.lock", "--require-hashes"]
+            locked: list[str | Path] = ["--build-constraints", LOCAL / "platform.lock", "--require-hashes"]
             if not run(uv(), "build", "--quiet", "--wheel", *locked, "--out-dir", wheels, project):
                 raise SystemExit(f"{project} could not be built")
         made = sorted(Path(wheels).glob("*.whl"))

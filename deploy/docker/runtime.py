@@ -56,22 +56,22 @@ def copy(path: Path, root: Path) -> None:
 def build(root: Path, environments: list[Path]) -> None:
     """Fill `root`."""
     root.mkdir(parents=True)
-    for link in ("lib", "lib64"):  # as a merged /usr has them
-        if Path("/", link).is_symlink():
-            (root / link).symlink_to(Path("/", link).readlink())
+    for folder in (Path("/lib"), Path("/lib64")):  # as a merged /usr has them
+        if folder.is_symlink():
+            (root / folder.name).symlink_to(folder.readlink())
     interpreter, library = Path(sys.executable).resolve(), Path(sysconfig.get_path("stdlib"))
     copy(interpreter, root)
     for environment in environments:  # what they call Python, if not by its own name
-        name = environment / "bin" / "python"
-        while name.is_relative_to(environment):
-            name = name.parent / name.readlink()
-        link = root / name.relative_to("/")
+        python = environment / "bin" / "python"
+        while python.is_relative_to(environment):
+            python = python.parent / python.readlink()
+        link = root / python.relative_to("/")
         if not os.path.lexists(link):
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(interpreter)
     copied = root / library.relative_to("/")
     shutil.copytree(library, copied, ignore=shutil.ignore_patterns(*UNUSED), ignore_dangling_symlinks=True)
-    modules = [path for folder in (copied, *environments) for path in folder.rglob("*.so*") if path.is_file()]
+    modules = [path for place in (copied, *environments) for path in place.rglob("*.so*") if path.is_file()]
     for found in loaded([interpreter, *modules]):
         if not any(found.is_relative_to(environment) for environment in environments):
             copy(found, root)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 from setup_envs import CHECKOUT, SetupFailed
 
 FILE = "images.tar"
 """Beside the wheels; `docker load` takes it."""
+COMPOSE = (sys.executable, str(CHECKOUT / "deploy" / "docker" / "compose.py"))
 
 
 def project_images() -> list[str]:
     """What the project's containers were made of, whether they run or not. Raises SetupFailed."""
-    version_2 = ("docker", "compose")
-    compose = version_2 if _run(*version_2, "version").returncode == 0 else ("docker-compose",)
-    containers = _said(*compose, "ps", "--all", "--quiet").split()
+    containers = _said(*COMPOSE, "ps", "--all", "--quiet").split()
     if not containers:
         raise SetupFailed(
             "the compose project has no containers, so nothing tells which images: `make compose-up` first"
@@ -29,15 +29,8 @@ def save(images: list[str], file: Path) -> None:
     _said("docker", "save", "--output", str(file), *images)
 
 
-def _run(*words: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    except FileNotFoundError as missing:
-        raise SetupFailed(f"{words[0]} is not on this machine, and IMAGES needs a Docker Engine") from missing
-
-
 def _said(*words: str) -> str:
-    done = _run(*words)
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SetupFailed(f"{' '.join(words[:3])}: {(done.stderr or done.stdout).strip()}")
     return done.stdout

@@ -39,7 +39,7 @@ def main(root: Path, python: str = sys.executable) -> None:
         extensions = mypycify([*options, *files], opt_level="3", target_dir=scratch)
         distribution = Distribution({"name": "hearth-gateway", "ext_modules": extensions})
         command = distribution.get_command_obj("build_ext")
-        command.build_lib, command.build_temp = str(made), scratch  # type: ignore[attr-defined]
+        command.build_lib, command.build_temp = str(made), scratch
         distribution.run_command("build_ext")
         shutil.rmtree(root / name, ignore_errors=True)
         made.rename(root / name)

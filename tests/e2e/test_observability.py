@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from tests.conftest import Running
+from tests.support.containers import Compose
 from tests.support.dashboards import BUILD
 from tests.support.pictures import draw
 from tests.support.prometheus import CONFIG, prometheus, query
@@ -34,10 +36,27 @@ RULES = [
 DOCUMENTED = re.compile(r"^\| `(hearth_\w+)` ", re.MULTILINE)
 
 
+PORTS = {"gateway": 8083, "management": 8081, "dataset": 8082}  # as compose has them
+
+
 def address(platform: Running, service: str) -> str:
+    if isinstance(platform.platform, Compose):
+        return f"{platform.platform.address(service)}:{PORTS[service]}"
     config = platform.platform.config
     port = config.extra_env["HEARTH_METRICS_PORT"] if service == "gateway" else config.ports[service]
     return f"127.0.0.1:{port}"
+
+
+@contextmanager
+def watching(platform: Running, folder: Path) -> Iterator[httpx.Client]:
+    """Prometheus: compose's own, where the platform is in containers."""
+    if isinstance(platform.platform, Compose):
+        with platform.platform.prometheus() as client:
+            yield client
+    else:
+        addresses = {f"{service}:{port}": address(platform, service) for service, port in PORTS.items()}
+        with prometheus(folder, addresses) as client:
+            yield client
 
 
 def work(platform: Running, adapter_id: str) -> None:
@@ -73,16 +92,22 @@ def server(
 ) -> Iterator[httpx.Client]:
     """Prometheus, once it has seen the platform at work."""
     platform.await_embedding()
-    ports = {"gateway": "8083", "management": "8081", "dataset": "8082"}
-    addresses = {f"{service}:{port}": address(platform, service) for service, port in ports.items()}
     work(platform, adapter_id)  # so that each series is there before
-    with prometheus(tmp_path_factory.mktemp("prometheus"), addresses) as client:
+    with watching(platform, tmp_path_factory.mktemp("prometheus")) as client:
         for attempt in Retrying(stop=stop_after_delay(SECONDS), wait=wait_fixed(1), reraise=True):
             with attempt:
                 work(platform, adapter_id)
                 waiting = [name for name, expression, _ in [*QUERIES, *RULES] if not query(client, expression)]
                 assert not waiting
         yield client
+
+
+def test_every_service_and_engine_is_asked_and_answers(server: httpx.Client) -> None:
+    found = {(each["metric"]["job"], each["value"][1]) for each in query(server, "up")}
+    assert found == {(job, "1") for job in (*PORTS, "engines")}
+    loaded = [rule for group in server.get("/api/v1/rules").json()["data"]["groups"] for rule in group["rules"]]
+    assert {rule["name"] for rule in loaded} == {name for name, _, _ in RULES}
+    assert [rule for rule in loaded if rule["health"] != "ok"] == []
 
 
 def test_every_series_of_a_panel_has_the_labels_that_its_legend_shows(server: httpx.Client) -> None:

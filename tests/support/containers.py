@@ -1,14 +1,15 @@
 """Hearth in containers for tests: docker-compose.yml as it is, built from this checkout, as a project of its own.
 
-With SeaweedFS, without what only a registry has (Prometheus, Grafana, MinIO). On a free port of loopback, with volumes
+With SeaweedFS, without what only a registry has (Grafana, MinIO, Jaeger). On a free port of loopback, with volumes
 that are new and go at the end.
 """
 
-import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,32 +17,46 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import httpx
 from hearth_local.models import EMBEDDING, embedding_source
 from hearth_local.paths import CHECKOUT
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
+from tests.support.modules import load
 from tests.support.servers import free_port
+from tests.support.stores_in_containers import image_of
 
 SERVICES = (
     "gateway", "management", "downloads", "dataset", "training", "inference-llm", "inference-embeddings", "redis",
     "seaweedfs",
 )  # fmt: skip
+COMPOSE = (sys.executable, str(CHECKOUT / "deploy" / "docker" / "compose.py"))
 HEALTHY_SECONDS = 180
+DEBIANS_PROMETHEUS = """
+FROM python:3.11-slim-bookworm
+RUN apt-get update -q && apt-get install -qy --no-install-recommends prometheus \\
+    && install -d -o nobody -g nogroup /prometheus
+USER nobody
+ENTRYPOINT ["prometheus"]
+"""
 
 
-def _command(*words: str, settings: Mapping[str, str] | None = None) -> str:
-    """What a command says. Raises AssertionError with its own words where it fails."""
-    done = subprocess.run(
-        words, cwd=CHECKOUT, env={**os.environ, **(settings or {})}, capture_output=True, text=True, check=False
-    )
+def _command(*words: str, settings: Mapping[str, str] | None = None, said: str | None = None) -> str:
+    """What a command says, that is told `said`. Raises AssertionError with its own words where it fails."""
+    env = {**os.environ, **(settings or {})}
+    done = subprocess.run(words, cwd=CHECKOUT, env=env, input=said, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(words)}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
 
 
+def _works(*words: str) -> bool:
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
 def check_engine() -> None:
     """Raise AssertionError where no Docker Engine answers."""
-    asked = shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False)
-    assert asked and asked.returncode == 0, "no Docker Engine answers (`docker info`): nothing was run in containers"
+    answers = shutil.which("docker") and _works("docker", "info")
+    assert answers, "no Docker Engine answers (`docker info`): nothing was run in containers"
 
 
 def host_address() -> str:
@@ -78,11 +93,9 @@ class Compose:
         }
 
     def run(self, *words: str) -> str:
-        """A docker-compose command: version 2 where it is there."""
-        version_2 = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
-        program = ("docker", "compose") if version_2 else ("docker-compose",)
+        """A command of compose's."""
         # without --env-file it would read the checkout's own
-        return _command(*program, "--env-file", str(self.folder / ".env"), *words, settings=self.environment)
+        return _command(*COMPOSE, "--env-file", str(self.folder / ".env"), *words, settings=self.environment)
 
     def up(self, *scale: str) -> None:
         """Start what is missing, in these numbers, and wait until every container is healthy."""
@@ -96,6 +109,33 @@ class Compose:
         found: list[dict[str, Any]] = json.loads(_command("docker", "inspect", *ids)) if ids else []
         return found
 
+    def address(self, service: str) -> str:
+        """Where this machine finds it on the project's own network, which is not published."""
+        (box,) = self.containers(service)
+        networks = box["NetworkSettings"]["Networks"]
+        return str(next(each["IPAddress"] for name, each in networks.items() if name.endswith("_inside")))
+
+    @contextmanager
+    def prometheus(self) -> Iterator[httpx.Client]:
+        """Compose's own; gives a client of its API. Without a registry its image is made here, of Debian's package."""
+        image = image_of("prometheus")
+        made = not any(_works("docker", *words, image) for words in (("image", "inspect"), ("pull",)))
+        if made:
+            _command("docker", "build", "--tag", image, "-", said=DEBIANS_PROMETHEUS)
+        try:
+            self.run("up", "-d", "prometheus")
+            self.await_healthy()
+            with httpx.Client(base_url=f"http://{self.address('prometheus')}:9090", trust_env=False) as client:
+                yield client
+        finally:
+            self.run("rm", "--stop", "--force", "prometheus")
+            if made:
+                _command("docker", "image", "rm", image)
+
+    def kill(self, service: str) -> None:
+        """End a container's first process as nothing on it can hold up: all others of it go with that."""
+        os.kill(self.containers(service)[0]["State"]["Pid"], signal.SIGKILL)
+
     def await_healthy(self, seconds: float = HEALTHY_SECONDS) -> None:
         """Until every container is: each has a health check."""
         for attempt in Retrying(stop=stop_after_delay(seconds), wait=wait_fixed(0.5), reraise=True):
@@ -108,7 +148,7 @@ class Compose:
 @contextmanager
 def composed(folder: Path, settings: Mapping[str, str]) -> Iterator[Compose]:
     """A project that is up; at the end it and its volumes are gone. `folder` must be readable by everyone."""
-    _dotenv(folder / ".env")
+    load("deploy/docker/dotenv.py").make(folder / ".env")  # what `make compose-up` makes
     shutil.copytree(embedding_source(), folder / "imports" / EMBEDDING)
     compose = Compose(folder, settings)
     try:
@@ -120,12 +160,3 @@ def composed(folder: Path, settings: Mapping[str, str]) -> Iterator[Compose]:
             print(compose.run("logs", "--no-color", "--tail=40"))
         finally:
             compose.run("down", "--volumes", "--timeout", "20")
-
-
-def _dotenv(path: Path) -> None:
-    """What `make compose-up` makes."""
-    spec = importlib.util.spec_from_file_location("dotenv_maker", CHECKOUT / "deploy" / "docker" / "dotenv.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.make(path)

@@ -1,29 +1,21 @@
 """What goes into images: each lock holds all that its packages name, in the light environment's versions."""
 
 import ast
-import importlib.util
 import re
 import stat
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import yaml
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+from tests.support.modules import CHECKOUT, load
+
 SERVICES = sorted(path.parent for path in CHECKOUT.glob("services/*/pyproject.toml"))
 DOCKERFILES = sorted(path for path in CHECKOUT.glob("services/**/Dockerfile"))
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, CHECKOUT / "deploy" / "docker" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+SEAWEEDFS = CHECKOUT / "deploy" / "docker" / "seaweedfs" / "Dockerfile"
 
 
 def locked(path: Path) -> dict[str, str]:
@@ -34,7 +26,7 @@ def locked(path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
 def test_a_services_lock_has_all_it_names_as_the_light_environment_has_it(service: Path) -> None:
     lock, light = locked(service / "requirements.lock"), locked(CHECKOUT / "deploy/local/platform.lock")
-    for named in load("image").requirements(service):
+    for named in load("deploy/docker/image.py").requirements(service):
         assert re.split(r"[\[=<>]", named)[0] in lock, f"{named} is missing: run `make lock`"
     assert lock.items() <= light.items()
 
@@ -50,8 +42,27 @@ def test_there_is_a_dockerfile_for_every_service_and_engine_and_none_runs_as_roo
         assert "\nHEALTHCHECK " in text
 
 
+@pytest.mark.parametrize("path", [*DOCKERFILES, SEAWEEDFS], ids=lambda path: path.parent.name)
+def test_packages_are_installed_in_the_build_image_and_before_any_of_our_code_is_there(path: Path) -> None:
+    build, _, rest = path.read_text().partition("\nFROM ")[2].partition("\nFROM ")
+    assert build.startswith("${BUILD_IMAGE} AS build\n")
+    assert "${BUILD_IMAGE}" not in rest
+    before = build[: build.rindex("image.py install")]
+    copied = re.findall(r"^COPY (?!deploy/)(\S+) ", before, re.MULTILINE)
+    assert [name for name in copied if not name.endswith(".lock")] == []
+
+
+def test_compose_hands_the_build_image_to_all_that_it_builds() -> None:
+    services = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"].values()
+    builds = [service["build"] for service in services if "build" in service]
+    assert {build["dockerfile"] for build in builds} == {
+        str(path.relative_to(CHECKOUT)) for path in (*DOCKERFILES, SEAWEEDFS)
+    }
+    assert {build["args"]["BUILD_IMAGE"] for build in builds} == {"${HEARTH_BUILD_IMAGE:-python:3.11-slim-bookworm}"}
+
+
 def test_secrets_are_made_once_and_for_their_owner_alone(tmp_path: Path) -> None:
-    dotenv, path = load("dotenv"), tmp_path / ".env"
+    dotenv, path = load("deploy/docker/dotenv.py"), tmp_path / ".env"
     assert dotenv.make(path)
     first = path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -86,6 +97,6 @@ def imported(project: Path) -> set[str]:
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
 def test_a_services_lock_has_all_that_its_modules_import(service: Path) -> None:
     lock = locked(service / "requirements.lock")
-    for project in load("image").closure(service):
+    for project in load("deploy/docker/image.py").closure(service):
         missing = imported(project) - lock.keys()
         assert not missing, f"{project.name}/pyproject.toml does not name {missing}"

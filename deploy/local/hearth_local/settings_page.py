@@ -38,6 +38,10 @@ GROUPS: tuple[tuple[str, str, tuple[type[BaseSettings], ...]], ...] = (
 )  # fmt: skip
 LOCAL = {
     "HEARTH_ENVS": ("`.envs`", "folder of the Python environments"),
+    "HEARTH_COMPILED": (
+        "`HEARTH_ENVS/compiled`",
+        "folder with the gateway's compiled token path; empty: its Python source is run",
+    ),
     **{f"HEARTH_{name.upper()}_PORT": (str(port), f"port on loopback: {name}") for name, port in DEFAULT_PORTS.items()},
 }
 
