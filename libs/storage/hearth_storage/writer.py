@@ -44,12 +44,13 @@ class ObjectWriter:
 
     def write(self, data: bytes) -> None:
         """Take some bytes. Waits while S3 is behind; raises what the sending of an earlier part raised."""
+        while self._ready_bytes + len(data) > PART_BYTES:
+            room = PART_BYTES - self._ready_bytes
+            part = b"".join([*self._ready, data[:room]])
+            self._ready, self._ready_bytes, data = [], 0, data[room:]
+            self._send(part)
         self._ready.append(data)
         self._ready_bytes += len(data)
-        while self._ready_bytes > PART_BYTES:
-            whole = b"".join(self._ready)
-            self._ready, self._ready_bytes = [whole[PART_BYTES:]], len(whole) - PART_BYTES
-            self._send(whole[:PART_BYTES])
 
     def close(self) -> None:
         """Send the rest; now the object is there."""

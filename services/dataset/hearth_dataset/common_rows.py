@@ -70,40 +70,41 @@ def _in_turn(roles: tuple[str, ...]) -> bool:
     return _IN_TURN.fullmatch("".join(role[0] for role in roles)) is not None
 
 
-def _blank(*texts: str) -> bool:
-    return any(text.isspace() for text in texts)
+def _blank(texts: list[str]) -> bool:
+    return any(map(str.isspace, texts))
 
 
-def _messages(row: _Messages) -> int:
-    if any([each.content.isspace() for each in row.messages]):
-        return -1
-    return len(row.messages) if _in_turn(tuple([each.role for each in row.messages])) else -1
+def _messages(rows: list[_Messages]) -> int | None:
+    said = [each.content for row in rows for each in row.messages]
+    orders = {tuple([each.role for each in row.messages]) for row in rows}
+    return None if _blank(said) or not all(map(_in_turn, orders)) else len(said)
 
 
-def _sharegpt(row: _ShareGpt) -> int:
-    if any([each.value.isspace() for each in row.conversations]):
-        return -1
-    roles = tuple([SHAREGPT_ROLES[each.author] for each in row.conversations])
-    return len(roles) if _in_turn(roles) else -1
+def _sharegpt(rows: list[_ShareGpt]) -> int | None:
+    said = [each.value for row in rows for each in row.conversations]
+    orders = {tuple([SHAREGPT_ROLES[each.author] for each in row.conversations]) for row in rows}
+    return None if _blank(said) or not all(map(_in_turn, orders)) else len(said)
 
 
-def _prompt_completion(row: _PromptCompletion) -> int:
-    return -1 if _blank(row.prompt, row.completion) else 2
+def _prompt_completion(rows: list[_PromptCompletion]) -> int | None:
+    return None if _blank([text for row in rows for text in (row.prompt, row.completion)]) else 2 * len(rows)
 
 
-def _alpaca(row: _Alpaca) -> int:
-    return -1 if _blank(row.instruction, row.output) else 2
+def _alpaca(rows: list[_Alpaca]) -> int | None:
+    return None if _blank([text for row in rows for text in (row.instruction, row.output)]) else 2 * len(rows)
 
 
-def _preference(row: _Preference) -> int:
-    return -1 if row.chosen == row.rejected or _blank(row.prompt, row.chosen, row.rejected) else 3
+def _preference(rows: list[_Preference]) -> int | None:
+    if any(row.chosen == row.rejected for row in rows):
+        return None
+    return None if _blank([text for row in rows for text in (row.prompt, row.chosen, row.rejected)]) else 3 * len(rows)
 
 
-def _text(row: _PlainText) -> int:
-    return -1 if _blank(row.text) else 0
+def _text(rows: list[_PlainText]) -> int | None:
+    return None if _blank([row.text for row in rows]) else 0
 
 
-_KINDS: dict[DatasetFormat, tuple[type[Struct], Callable[..., int]]] = {
+_KINDS: dict[DatasetFormat, tuple[type[Struct], Callable[..., int | None]]] = {
     DatasetFormat.MESSAGES: (_Messages, _messages),
     DatasetFormat.SHAREGPT: (_ShareGpt, _sharegpt),
     DatasetFormat.PROMPT_COMPLETION: (_PromptCompletion, _prompt_completion),
@@ -111,23 +112,20 @@ _KINDS: dict[DatasetFormat, tuple[type[Struct], Callable[..., int]]] = {
     DatasetFormat.PREFERENCE: (_Preference, _preference),
     DatasetFormat.TEXT: (_PlainText, _text),
 }
-"""For each format what a common row looks like, and the number of its turns, or -1 when it is not one after all."""
+"""For each format what a common row looks like, and the turns in all of some rows, or None when one is not common."""
 
 _DECODERS = {data_format: (Decoder(kind).decode, turns) for data_format, (kind, turns) in _KINDS.items()}
 
 
 def turns_of(lines: Sequence[bytes], data_format: DatasetFormat) -> int | None:
-    """The turns in all of some lines of UTF-8 when each is a common row of the format, else None."""
+    """The turns in all of some lines of UTF-8 when each is a common row of the format, else None.
+
+    Each step is done for all of the lines at once: a call for each row would cost more than the steps do.
+    """
     if data_format not in _DECODERS:
         return None
     decode, turns = _DECODERS[data_format]
-    total = 0
     try:
-        for line in lines:
-            found = turns(decode(line))
-            if found < 0:
-                return None
-            total += found
+        return turns(list(map(decode, lines)))
     except (MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return total

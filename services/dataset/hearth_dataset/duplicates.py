@@ -1,5 +1,7 @@
 """How many rows repeat an earlier one, in memory that does not grow with the file."""
 
+from collections import Counter
+
 MOST_TRACKED = 2**18
 """Distinct rows that are remembered: about 20 MB of 64-bit hashes."""
 
@@ -13,32 +15,24 @@ class DuplicateCounter:
 
     def __init__(self, most_tracked: int = MOST_TRACKED) -> None:
         self._most_tracked = most_tracked
-        self._seen: set[int] = set()
-        self._repeated: dict[int, int] = {}
+        self._times: Counter[int] = Counter()  # by a row's hash
         self._mask = 0  # a row is in the sample when these bits of its hash are 0
 
     def add(self, rows: list[bytes]) -> None:
         """Look at some rows."""
-        for row in rows:
-            mark = hash(row)
-            if mark & self._mask:
-                continue
-            if mark in self._seen:
-                self._repeated[mark] = self._repeated.get(mark, 0) + 1
-            else:
-                self._seen.add(mark)
-                if len(self._seen) > self._most_tracked:
-                    self._halve()
+        mask = self._mask
+        self._times.update([mark for mark in map(hash, rows) if not mark & mask] if mask else map(hash, rows))
+        while len(self._times) > self._most_tracked:
+            self._halve()
 
     def _halve(self) -> None:
         self._mask = self._mask << 1 | 1
-        self._seen = {mark for mark in self._seen if not mark & self._mask}
-        self._repeated = {mark: count for mark, count in self._repeated.items() if not mark & self._mask}
+        self._times = Counter({mark: times for mark, times in self._times.items() if not mark & self._mask})
 
     @property
     def count(self) -> int:
         """Rows that repeat an earlier row byte for byte; estimated unless `exact`."""
-        return sum(self._repeated.values()) * (self._mask + 1)
+        return (self._times.total() - len(self._times)) * (self._mask + 1)
 
     @property
     def exact(self) -> bool:

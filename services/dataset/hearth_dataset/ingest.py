@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from threading import BoundedSemaphore
 
 from hearth_contracts.base import now
 from hearth_contracts.datasets import Dataset
@@ -20,6 +21,10 @@ from hearth_dataset.multipart import FilePart
 from hearth_dataset.validation import MOST_FAULTS, Counts, Validator
 
 log = logging.getLogger(__name__)
+
+_checking = BoundedSemaphore(2)
+"""Threads that check lines at one moment. Python runs one of them in any case (another hashes meanwhile), and of ten that
+want to each request would wait for all ten at its every step."""
 
 
 def ingest(
@@ -83,7 +88,8 @@ def _store_rows(catalogue: Catalogue, settings: DatasetSettings, dataset_id: str
     limit = settings.dataset_max_bytes
     with writing(catalogue.s3, DATASETS, rows_key(dataset_id), "application/jsonl") as writer:
         for data in rows:
-            validator.feed(data)
+            with _checking:
+                validator.feed(data)
             if validator.bytes > limit:
                 raise TooLarge(f"the file is larger than {limit / 2**30:.0f} GiB; split it into several datasets")
             if validator.full:

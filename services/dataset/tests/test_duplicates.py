@@ -30,4 +30,4 @@ def test_of_many_rows_a_sample_is_counted_and_memory_stays_bounded() -> None:
     counter.add(rows(100_000, 40_000))
     assert not counter.exact
     assert 30_000 < counter.count < 50_000  # three standard deviations and more
-    assert len(counter._seen) <= 4_000
+    assert len(counter._times) <= 4_000

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WORDS = ["the", "model", "answers", "each", "question", "with", "care", "and", "names", "what", "it", "does", "not"]
+BOUNDARY = "------------------------d74496d66958873e"
+"""As curl writes one; a short one takes longer to look for."""
+
 VARIETY = 4_000
 """Different rows; a file is made of them in a random order."""
 
@@ -47,12 +50,12 @@ class Reply:
 
 def send(port: int, path: str, file: Path) -> Reply:
     """POST a file as multipart/form-data. The kernel copies it from file to socket: no client is cheaper."""
-    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="big.jsonl"\r\n\r\n'
-    tail = b"\r\n--b--\r\n"
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="big.jsonl"\r\n\r\n'.encode()
+    tail = f"\r\n--{BOUNDARY}--\r\n".encode()
     length = len(head) + file.stat().st_size + len(tail)
     request = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
-        f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {length}\r\n\r\n"
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {length}\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", port)) as connection, file.open("rb") as source:
         connection.sendall(request.encode() + head)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from hearth_storage.config import S3Settings
 
 from tests.bench.services import service
 from tests.support.servers import free_port, s3_server, valkey
+
+S3_CORE, CORE = 0, 1
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,19 @@ class Platform:
 
 
 @contextmanager
-def platform(folder: Path) -> Iterator[Platform]:
-    """A fresh one over an empty `folder`."""
-    with s3_server(folder / "s3") as s3, valkey(folder / "valkey") as redis:
+def platform(folder: Path, *, apart: bool) -> Iterator[Platform]:
+    """A fresh one over an empty `folder`.
+
+    `apart`: S3 has a processor of its own, as on a machine of its own, and everything else, this process too, another.
+    """
+    with ExitStack() as stack:
+        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        if apart:
+            os.sched_setaffinity(0, {S3_CORE})  # what is started inherits it
+        s3 = stack.enter_context(s3_server(folder / "s3"))
+        if apart:
+            os.sched_setaffinity(0, {CORE})
+        redis = stack.enter_context(valkey(folder / "valkey"))
         dataset_port, gateway_port = free_port(), free_port()
         env = {
             **os.environ,
@@ -44,6 +56,6 @@ def platform(folder: Path) -> Iterator[Platform]:
             "HEARTH_GATEWAY_PORT": str(gateway_port),
             "HEARTH_HOME": str(folder / "home"),
         }
-        with service("hearth_dataset", dataset_port, env, folder) as dataset_pid:
-            with service("hearth_gateway", gateway_port, env, folder):
-                yield Platform(s3, dataset_port, dataset_pid, gateway_port)
+        dataset_pid = stack.enter_context(service("hearth_dataset", dataset_port, env, folder))
+        stack.enter_context(service("hearth_gateway", gateway_port, env, folder))
+        yield Platform(s3, dataset_port, dataset_pid, gateway_port)

@@ -1,8 +1,8 @@
 """From the event loop that receives a body to the thread that checks and stores it."""
 
 import asyncio
-import queue
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import TypeVar
 
 from fastapi import Request
@@ -12,7 +12,9 @@ from starlette.requests import ClientDisconnect
 
 from hearth_dataset.decoding import decoded
 
-PIECES_AHEAD = 16
+MOST_AHEAD = 16
+"""Pieces that were received and not yet read; a piece is 256 KiB at most, uvloop's buffer."""
+
 Taken = TypeVar("Taken")
 
 
@@ -29,46 +31,60 @@ async def stream_to(request: Request, take: Callable[[Iterator[bytes]], Taken]) 
     taking = asyncio.ensure_future(run_in_threadpool(work))
     try:
         async for piece in request.stream():
-            if not pieces.put_at_once(piece):
-                await run_in_threadpool(pieces.put, piece)
-        await run_in_threadpool(pieces.put, None)
+            await pieces.put(piece)
+        pieces.end()
     except ClientDisconnect:
-        await run_in_threadpool(pieces.put, BadRequest("the upload was cut off by its client"))
+        pieces.end(BadRequest("the upload was cut off by its client"))
+    except BaseException:  # the server is being stopped: the thread must not wait for more
+        pieces.end(BadRequest("the upload was cut off"))
+        raise
     return await taking
 
 
 class Pieces:
-    """A bounded queue between the event loop that receives and the thread that checks and stores."""
+    """A bounded queue from an event loop to a thread.
+
+    A full one is filled again when half of it has been read: to wake each other for every piece would cost more than
+    all else.
+    """
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[bytes | Exception | None] = queue.Queue(PIECES_AHEAD)
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[bytes | Exception | None] = SimpleQueue()
+        self._room = asyncio.Event()
+        self._full = False
         self._closed = False
 
-    def put_at_once(self, piece: bytes) -> bool:
-        """Hand over a piece if that needs no waiting: a thread for each would cost more than all else."""
-        if not self._closed:
-            try:
-                self._queue.put_nowait(piece)
-            except queue.Full:
-                return False
-        return True
+    async def put(self, piece: bytes) -> None:
+        """Hand over a piece; waits while the reader is behind."""
+        if self._closed:
+            return
+        self._queue.put(piece)
+        if self._queue.qsize() < MOST_AHEAD:
+            return
+        self._room.clear()
+        self._full = True  # from here on the reader tells
+        if self._queue.qsize() > MOST_AHEAD // 2 and not self._closed:
+            await self._room.wait()
 
-    def put(self, piece: bytes | Exception | None) -> None:
-        """Hand over a piece, None for the end, or why there will be no more; waits while the reader is behind."""
-        while not self._closed:
-            try:
-                self._queue.put(piece, timeout=0.2)
-                return
-            except queue.Full:
-                continue
+    def end(self, why: Exception | None = None) -> None:
+        """There will be no more, and why if that is not its end."""
+        self._queue.put(why)
 
     def iterate(self) -> Iterator[bytes]:
-        """The pieces, in order. Raises what was handed over instead of one."""
+        """The pieces, in order. Raises what was given as the reason that there are no more."""
         while (piece := self._queue.get()) is not None:
             if isinstance(piece, Exception):
                 raise piece
+            if self._full and self._queue.qsize() <= MOST_AHEAD // 2:
+                self._tell()
             yield piece
 
     def close(self) -> None:
         """The reader wants no more: whoever puts is let go."""
         self._closed = True
+        self._tell()
+
+    def _tell(self) -> None:
+        self._full = False
+        self._loop.call_soon_threadsafe(self._room.set)
