@@ -23,8 +23,8 @@ from hearth_dataset.validation import MOST_FAULTS, Counts, Validator
 log = logging.getLogger(__name__)
 
 _checking = BoundedSemaphore(2)
-"""Threads that check lines at one moment. Python runs one of them in any case (another hashes meanwhile), and of ten that
-want to each request would wait for all ten at its every step."""
+"""Threads that check lines at one moment. Python runs one of them in any case, while another hashes; where ten want to,
+each other request waits for all ten at its every step."""
 
 
 def ingest(
