@@ -13,10 +13,11 @@ from datetime import timedelta
 from hearth_contracts.base import now
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import Worker
+from rq import Queue, Worker
 
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect
+from hearth_jobs.replies import text
 
 RECENT = timedelta(seconds=90)
 """RQ's workers beat every 15 s while they work; while they wait, as often as their time to live asks."""
@@ -27,6 +28,14 @@ def is_alive(redis: Redis, name: str) -> bool:
     prefix = f"{name}@{socket.gethostname()}-"
     beats = [each.last_heartbeat for each in Worker.all(connection=redis) if each.name.startswith(prefix)]
     return any(beat is not None and now() - beat < RECENT for beat in beats)
+
+
+def said(redis: Redis, queue: str, word: str) -> list[str | None]:
+    """What each worker that takes from `queue` says of itself under this word; None of one that says nothing."""
+    keys = Worker.all_keys(queue=Queue(queue, connection=redis))
+    found = [redis.hmget(key, "birth", word) for key in keys]
+    known = [told for birth, told in found if birth is not None]  # without one it was killed long ago
+    return [None if told is None else text(told) for told in known]
 
 
 def main(argv: list[str] | None = None) -> int:

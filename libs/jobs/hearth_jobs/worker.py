@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,7 @@ class HearthWorker(Worker):
 
     max_connection_wait_time = 2.0  # RQ would look for Redis once a minute only
     make_ready: Callable[[], None] | None = None
+    says: Mapping[str, str] = {}
     _standby: _Standby | None = None
     _is_tied = False
 
@@ -158,6 +159,10 @@ class HearthWorker(Worker):
             os.waitpid(self._standby.pid, 0)
             self._standby = None
 
+    def serialize(self) -> dict[Any, Any]:
+        """Its entry in RQ's registry, with what it says of itself (`hearth_jobs.alive.said`)."""
+        return {**super().serialize(), **self.says}
+
     @property
     def dequeue_timeout(self) -> int:
         """Seconds to wait for a job before the next heartbeat."""
@@ -221,10 +226,16 @@ def unique(name: str) -> str:
     return f"{name}@{socket.gethostname()}-{os.getpid()}-{started(os.getpid())}"
 
 
-def work(redis: Redis, queue: str, name: str, make_ready: Callable[[], None] | None = None) -> None:
+def work(
+    redis: Redis,
+    queue: str,
+    name: str,
+    make_ready: Callable[[], None] | None = None,
+    says: Mapping[str, str] | None = None,
+) -> None:
     """Take items from `queue` until told to stop. `name` shows in `status`.
 
-    `make_ready` is called in each work-horse before its job comes.
+    `make_ready` is called in each work-horse before its job comes; `says` is what others are to know of this worker.
     """
     refuse_newer(redis)
     lane = Queue(queue, connection=redis, serializer=JSONSerializer)
@@ -238,4 +249,5 @@ def work(redis: Redis, queue: str, name: str, make_ready: Callable[[], None] | N
         log_job_description=False,
     )
     worker.make_ready = make_ready
+    worker.says = says or {}
     worker.work(logging_level="WARNING", with_scheduler=False)

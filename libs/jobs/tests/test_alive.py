@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 from hearth_contracts.base import now
-from hearth_jobs.alive import RECENT, is_alive, main
+from hearth_jobs.alive import RECENT, is_alive, main, said
+from hearth_jobs.worker import HearthWorker
 from redis import Redis
 from rq import Queue, Worker
 from rq.utils import utcformat
@@ -37,6 +38,18 @@ def test_a_worker_is_alive_that_is_of_this_host_and_name_and_beat_lately(
 
 def test_nobody_is_alive_where_no_worker_has_registered(redis: Redis) -> None:
     assert not is_alive(redis, "training")
+
+
+def test_what_workers_say_of_themselves_is_told_until_they_are_forgotten(redis: Redis) -> None:
+    register(redis, "training@here-1")
+    for number, says in ((2, "ray"), (3, "local")):
+        worker = HearthWorker([Queue("training", connection=redis)], name=f"training@here-{number}", connection=redis)
+        worker.says = {"executor": says}
+        worker.register_birth()
+    redis.delete(worker.key)  # as Redis does in time with one that was killed
+
+    assert sorted(said(redis, "training", "executor"), key=str) == [None, "ray"]
+    assert said(redis, "downloads", "executor") == []
 
 
 def test_while_redis_is_away_only_the_check_that_may_restart_a_worker_is_content(

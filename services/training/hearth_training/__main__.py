@@ -7,6 +7,7 @@ from hearth_jobs.worker import work
 from hearth_telemetry.logs import configure_logging
 from hearth_telemetry.traces import configure_tracing
 
+from hearth_training.config import TrainingSettings
 from hearth_training.spare import make_ready
 
 
@@ -14,7 +15,8 @@ def main() -> None:
     """Run the worker."""
     configure_logging("training")
     configure_tracing("training")
-    work(connect(RedisSettings()), TRAINING.queue, "training", make_ready)
+    says = {"executor": TrainingSettings().training_executor}
+    work(connect(RedisSettings()), TRAINING.queue, "training", make_ready, says)
 
 
 if __name__ == "__main__":
