@@ -11,8 +11,7 @@ def trainer_command(python: Path, spec: Path, processes: int) -> list[str]:
     """The command line. Several processes are torchrun's, which ends them all when one fails."""
     if processes == 1:
         return [str(python), "-m", "hearth_trainer", str(spec)]
-    launcher = [str(python), "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [*launcher, "-m", "hearth_trainer", str(spec)]
+    return [str(python), "-m", "hearth_trainer.together", str(processes), str(spec)]
 
 
 def ray_command(python: Path, address: str, spec: Path) -> list[str]:

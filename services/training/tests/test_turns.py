@@ -73,8 +73,8 @@ def test_as_many_processes_as_gpus_and_as_the_batch_allows(
 def test_several_processes_are_started_by_torchrun() -> None:
     python, spec = Path("/env/bin/python"), Path("/run.json")
     assert trainer_command(python, spec, 1) == ["/env/bin/python", "-m", "hearth_trainer", "/run.json"]
-    assert trainer_command(python, spec, 2)[:5] == [
-        "/env/bin/python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"
+    assert trainer_command(python, spec, 2) == [
+        "/env/bin/python", "-m", "hearth_trainer.together", "2", "/run.json",
     ]  # fmt: skip
 
 

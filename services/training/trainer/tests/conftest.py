@@ -13,6 +13,7 @@ from hearth_contracts.datasets import DatasetFormat
 from hearth_contracts.finetune import ResumedEvent, RunSpec, StepEvent, TrainerEvent
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_local.paths import CHECKOUT, env_python
+from hearth_training.command import trainer_command
 from pydantic import TypeAdapter
 
 EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)
@@ -50,11 +51,11 @@ def spec_for(model: Path, folder: Path, data: Path = CONVERSATIONS, **changes: A
 
 
 @contextmanager
-def started(spec: RunSpec) -> Iterator["subprocess.Popen[str]"]:
+def started(spec: RunSpec, processes: int = 1) -> Iterator["subprocess.Popen[str]"]:
     """The trainer, running; killed at the end if it still does."""
     folder = Path(spec.work_dir)
     (folder / "run.json").write_text(spec.model_dump_json())
-    command = [str(env_python("training")), "-m", "hearth_trainer", str(folder / "run.json")]
+    command = trainer_command(env_python("training"), folder / "run.json", processes)
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder, env=os.environ)
     try:
