@@ -21,6 +21,7 @@ from redis.client import Pipeline
 from hearth_management.defaults import Facts, is_quantized, read_config, settle
 from hearth_management.fit import finetune_report, require_room
 from hearth_management.models import require_base
+from hearth_management.resources import check_resources, require_cluster
 from hearth_management.services import Services
 
 UNKNOWN = "there is no fine-tune {!r}; GET /v1/finetune/ lists what there is"
@@ -45,7 +46,7 @@ def plan(services: Services, request: FinetuneRequest) -> FinetunePlan:
     _check(services, asked, base, context)
     _check_rows(asked, dataset)
     settings = settle(asked, Facts(rows=dataset.rows, model_bytes=base.size_bytes, context=context))
-    _check_workers(settings, request.resources.workers)
+    check_resources(services.redis, settings, request.resources)
     return FinetunePlan(
         model_id=base.model_id,
         dataset_id=dataset.id,
@@ -80,16 +81,6 @@ def _check_rows(asked: Hyperparameters, dataset: Dataset) -> None:
             f"dpo learns from preference pairs, and the rows of dataset {dataset.id} are {dataset.format}: "
             "upload rows with `chosen` and `rejected`, or leave method out",
         )  # fmt: skip
-
-
-def _check_workers(settings: Hyperparameters, workers: int) -> None:
-    """Each step is of the whole batch, in equal parts."""
-    if (fitting := settings.processes(workers)) != workers:
-        raise Invalid(
-            f"a batch of {settings.batch_size} rows cannot be split evenly among {workers} workers: "
-            f"give a batch_size that can, or ask for {fitting}",
-            faults=[Fault(loc=["body", "resources", "workers"], msg=f"{fitting} would do")],
-        )
 
 
 def _refusal(field: str, fault: str, words: str) -> HearthError:
@@ -160,7 +151,8 @@ def begin(services: Services, request: FinetuneRequest, remember: Recorder = no_
 def resume(services: Services, finetune_id: str, remember: Recorder = no_record) -> Job:
     """Queue a job that goes on from the last checkpoint.
 
-    Raises NotFound, also when its base or dataset is gone; Conflict for what has not ended early or has no room now.
+    Raises NotFound, also when its base or dataset is gone; Conflict for what has not ended early or has no room now;
+    Invalid for one of a Ray cluster that is no more.
 
     Of two requests at once one is refused.
     """
@@ -172,6 +164,7 @@ def resume(services: Services, finetune_id: str, remember: Recorder = no_record)
             raise Conflict(
                 f"fine-tune {record.id} is {before.status}; only one that was KILLED or has FAILED can be resumed"
             )
+        require_cluster(services.redis, record.resources)
         require_room(services, f"training on {record.model_id}", _takes(services, record))
         job = _queue(services, pipe, record.model_id, record.dataset_id, record.id)
         jobs = (*record.previous_job_ids, record.job_id)
