@@ -62,7 +62,7 @@ test: ## every test, the gateway's twice (as source, compiled), the main job on 
 	@$(if $(T),,HEARTH_COMPILED= $(DEV)/python -m pytest -q services/gateway)
 	@$(DEV)/python -m pytest $(T)
 
-compose-test: ## build the images, and in containers the main job and faults (10 min, needs a Docker Engine)
+compose-test: ## build the images, and in containers the main job, Prometheus and faults (20 min, needs a Docker Engine)
 	@$(SETUP) dev training models
 	@$(DEV)/python -m pytest --compose -o timeout_func_only=true tests/e2e/test_main_job.py tests/e2e/test_observability.py tests/compose
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from typing import Any
 
 import openai
@@ -43,6 +44,11 @@ def await_replicas(platform: Running, count: int, seconds: float = 240) -> dict[
     return status
 
 
+def processes(box: dict[str, Any]) -> str:
+    """The command lines of what runs in a container."""
+    return subprocess.run(["docker", "top", box["Id"], "-eo", "pid,args"], capture_output=True, text=True).stdout
+
+
 def knows(platform: Running, adapter_id: str, taught: list[tuple[str, str]]) -> bool:
     """Whether the adapter answers, and what it was taught."""
     client = openai.OpenAI(base_url=f"{platform.url}/v1", api_key="unused", max_retries=0)
@@ -58,12 +64,11 @@ def knows(platform: Running, adapter_id: str, taught: list[tuple[str, str]]) -> 
 def test_no_request_that_had_no_byte_fails_when_a_container_dies_and_the_engine_starts_it_anew(
     compose: Compose, platform: Running, two: dict[str, Any], adapter_id: str, taught: list[tuple[str, str]]
 ) -> None:
-    victim = compose.containers("inference-llm")[0]
     hosts = {each["host"] for each in two["replicas"]["nodes"]}
     assert len(hosts) == 2
     with Load(platform.url, 8) as load:
         until(lambda: len(load.outcomes) >= 24, 60)
-        os.kill(victim["State"]["Pid"], signal.SIGKILL)  # its first process: all others of it go with that
+        compose.kill("inference-llm")
         await_replicas(platform, 1, 20)
         after = len(load.outcomes)
         until(lambda: len(load.outcomes) >= after + 24, 60)
@@ -76,28 +81,69 @@ def test_no_request_that_had_no_byte_fails_when_a_container_dies_and_the_engine_
 
 
 @pytest.mark.parametrize("service", ["redis", "seaweedfs", "management", "gateway", "dataset"])
+@pytest.mark.parametrize("how", ["restart", "kill -9"])
 def test_all_is_well_again_after_one_container_is_started_anew(
     compose: Compose, platform: Running, two: dict[str, Any], adapter_id: str, taught: list[tuple[str, str]],
-    service: str,
+    service: str, how: str,
 ) -> None:  # fmt: skip
-    compose.run("restart", "--timeout", "10", service)
+    if how == "restart":
+        compose.run("restart", "--timeout", "10", service)
+    else:
+        before = compose.containers(service)[0]["State"]["StartedAt"]
+        compose.kill(service)
+        until(lambda: compose.containers(service)[0]["State"]["StartedAt"] != before, 30)
     compose.await_healthy()
     until(lambda: knows(platform, adapter_id, taught), 60)
     await_replicas(platform, 2)
+    until(lambda: upload(platform) == 200, 30)
+
+
+def upload(platform: Running) -> int:
     with CONVERSATIONS.open("rb") as file:
-        reply = platform.http.post("/api/v1/datasets/upload/", files={"file": ("train.jsonl", file)})
+        return platform.http.post("/api/v1/datasets/upload/", files={"file": ("train.jsonl", file)}).status_code
+
+
+def test_a_fine_tune_whose_trainer_is_killed_is_carried_on_by_the_other(
+    compose: Compose, platform: Running, two: dict[str, Any], model_id: str, dataset_id: str
+) -> None:
+    job = begin(platform, "killed", model_id, dataset_id, 400)
+    now = lambda: platform.http.get(f"/api/v1/jobs/{job['id']}/status/").json()  # noqa: E731
+    until(lambda: now()["progress"] > 0.2, 120)
+    working = [box for box in compose.containers("training") if "/opt/trainer/" in processes(box)]
+    assert len(working) == 1
+    os.kill(working[0]["State"]["Pid"], signal.SIGKILL)
+    until(lambda: (now()["status"], now()["attempt"]) == ("FINISHED", 2), 240)
+    compose.await_healthy()
+
+
+def begin(platform: Running, name: str, model_id: str, dataset_id: str, steps: int) -> dict[str, Any]:
+    """A fine-tune's job."""
+    body = {"name": name, "model_id": model_id, "dataset_id": dataset_id, "hyperparameters": {"max_steps": steps}}
+    reply = platform.http.post("/api/v1/finetune/", json=body)
     assert reply.status_code == 200, reply.text
+    return dict(reply.json())
 
 
 def test_two_trainers_train_at_the_same_time(
     platform: Running, two: dict[str, Any], model_id: str, dataset_id: str
 ) -> None:
-    begun = []
-    for name in ("one", "two"):
-        body = {"name": name, "model_id": model_id, "dataset_id": dataset_id, "hyperparameters": {"max_steps": 200}}
-        reply = platform.http.post("/api/v1/finetune/", json=body)
-        assert reply.status_code == 200, reply.text
-        begun.append(reply.json()["id"])
+    begun = [begin(platform, name, model_id, dataset_id, 200)["id"] for name in ("one", "two")]
     jobs = lambda: [platform.http.get(f"/api/v1/jobs/{each}/status/").json() for each in begun]  # noqa: E731
     until(lambda: [each["status"] for each in jobs()] == ["RUNNING", "RUNNING"], 60)
     until(lambda: [each["status"] for each in jobs()] == ["FINISHED", "FINISHED"], 240)
+
+
+def test_an_engine_that_nobody_asks_ends_and_the_next_request_waits_for_one(
+    compose: Compose, platform: Running, two: dict[str, Any], adapter_id: str, taught: list[tuple[str, str]]
+) -> None:
+    def scale(seconds: int) -> None:
+        reply = platform.http.patch("/api/v1/deployments/default/", json={"idle_after": seconds})
+        assert reply.status_code == 200, reply.text
+
+    engines = lambda: [box for box in compose.containers("inference-llm") if "vllm" in processes(box)]  # noqa: E731
+    assert len(engines()) == 2
+    scale(2)
+    until(lambda: platform.http.get("/api/v1/deploy/status/").json()["state"] == "IDLE" and not engines(), 60)
+    assert knows(platform, adapter_id, taught)  # asks once, and is held meanwhile
+    scale(0)
+    await_replicas(platform, 2)
