@@ -189,7 +189,9 @@ def test_an_inference_node_with_models_of_its_own_may_write_them_and_reach_the_h
         (mount,) = (each for each in chart.containers[component]["volumeMounts"] if each["name"] == "models")
         assert volume.get("emptyDir") == ({"sizeLimit": "100Gi"} if has_own else None)
         assert ("persistentVolumeClaim" in volume, mount["readOnly"]) == (not has_own, not has_own)
-        assert ("HF_ENDPOINT" in {each["name"] for each in chart.containers[component]["env"]}) is has_own
+        environment = {each["name"]: each.get("value") for each in chart.containers[component]["env"]}
+        assert ("HF_ENDPOINT" in environment) is has_own
+        assert environment.get("HEARTH_FETCHED_MODELS_MAX") == ("100GiB" if has_own else None)
         egress = chart.of("NetworkPolicy")[component]["spec"]["egress"]
         assert any(8443 in ports(rule) for rule in egress if "to" not in rule) is has_own
 

@@ -21,6 +21,10 @@ class Tally(StrEnum):
     SWAPS = "swaps"  # changes of adapters in a running engine
     LOADS = "loads"  # engines that came to answer
     LOAD_SECONDS = "load_seconds"  # the time that took, summed
+    REMOVALS = "removals"  # models that nodes had fetched and removed, for its model to have room
+
+
+_KNOWN = frozenset(Tally)
 
 
 def add(redis: Redis, deployment: str, steps: Mapping[Tally, float]) -> None:
@@ -38,5 +42,6 @@ def read(redis: Redis) -> dict[tuple[Tally, str], float]:
     found = {}
     for field, amount in counted.items():
         tally, _, deployment = field.partition(":")
-        found[Tally(tally), deployment] = float(amount)
+        if tally in _KNOWN:  # a newer Hearth may count more
+            found[Tally(tally), deployment] = float(amount)
     return found

@@ -4,8 +4,8 @@
 
 ORDER is a file with an `Order`, which is removed as soon as it is read; STORE is the model store. Each file comes from
 the hub, of the very commit, or from S3, and must have the hash that was recorded where the model was added. An attempt
-goes on where the one before it ended, in mid-file too. The model exists once it is all there. Prints one JSON object a
-line (`hearth_models.events`).
+goes on where the one before it ended, in mid-file too: what lies in its scratch folder was right when it was put there,
+and is not read again. The model exists once it is all there. Prints one JSON object a line (`hearth_models.events`).
 """
 
 import argparse
@@ -22,6 +22,7 @@ from huggingface_hub import hf_hub_url
 from huggingface_hub.utils._headers import build_hf_headers
 
 from hearth_models.events import Fetched, Progress, Refusal, reporting, say
+from hearth_models.fetched import SCRATCH, is_fetched, mark_fetched, unfinished
 from hearth_models.files import PARTIAL, bring_file, bytes_of
 from hearth_models.refusals import Refused, hub_errors, s3_errors
 from hearth_models.room import check_room
@@ -40,41 +41,56 @@ def bring(order: Order, store: Path) -> Fetched:
     """Make the model exist in this store. Raises Refused."""
     model = order.model
     folder, snapshot = model_folder(store, model.model_id), snapshot_path(store, model)
-    partial = folder / PARTIAL
     total = sum(file.bytes for file in model.files)
-    paths = [snapshot / file.name for file in model.files]
 
     def done() -> int:
-        return min(total, bytes_of([*paths, *partial.glob("*")]))
+        return min(total, bytes_of(snapshot / file.name for file in model.files) + unfinished(folder))
 
     with hub_errors(model.model_id, SHARE) if order.urls is None else s3_errors(model.model_id):
         with alone_in(folder), reporting(lambda: Progress(done=done(), total=total)):
             there = find_model(store, model.model_id)  # another node of this store may have brought it
             if there is None or there.revision != model.revision:
+                shutil.rmtree(snapshot, ignore_errors=True)  # without a record of it nobody knows what is in it
+                if there is None:
+                    mark_fetched(folder)
+                scratch = folder / SCRATCH / model.revision
+                _leave_only(scratch)
                 check_room(store, total - done(), model.model_id)
-                _bring_files(order, snapshot, partial)
+                _bring_files(order, scratch, folder / PARTIAL)
+                snapshot.parent.mkdir(exist_ok=True)
+                scratch.rename(snapshot)
                 record_model(store, model)
+                for emptied in (SCRATCH, PARTIAL):
+                    shutil.rmtree(folder / emptied)
+                if is_fetched(folder):
+                    _leave_only(snapshot)  # what runs on another revision has read it
     return Fetched(**model.model_dump(include=set(Fetched.model_fields) - {"event"}))
 
 
-def _bring_files(order: Order, snapshot: Path, partial: Path) -> None:
-    """All files into the snapshot, and nothing else."""
+def _bring_files(order: Order, scratch: Path, partial: Path) -> None:
+    """All files into the folder `scratch`, where each is put once its hash was right, and nothing else."""
     model = order.model
-    partial.mkdir(parents=True, exist_ok=True)
+    for folder in (scratch, partial):
+        folder.mkdir(parents=True, exist_ok=True)
     urls, headers = order.urls, {}
     if urls is None:
         urls = tuple(hf_hub_url(model.model_id, file.name, revision=model.revision) for file in model.files)
         headers = build_hf_headers()
-    wanted = {snapshot / file.name for file in model.files}
-    for stray in {path for path in snapshot.rglob("*") if not path.is_dir()} - wanted:
+    wanted = {path for file in model.files for path in (scratch / file.name, partial / file.sha256)}
+    for stray in {path for path in (*scratch.rglob("*"), *partial.glob("*")) if not path.is_dir()} - wanted:
         stray.unlink()
     for file, url in zip(model.files, urls, strict=True):
-        target = snapshot / file.name
+        target = scratch / file.name
         if target.is_file() and target.stat().st_size == file.bytes:
-            continue  # its hash was right when it was put there
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(bring_file(url, file, partial, headers), target)
-    shutil.rmtree(partial)
+
+
+def _leave_only(path: Path) -> None:
+    """Remove all that lies beside it."""
+    for other in set(path.parent.glob("*")) - {path}:
+        shutil.rmtree(other, ignore_errors=True)
 
 
 def main() -> int:

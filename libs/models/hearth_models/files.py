@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hearth_contracts.models import ModelFile
+from huggingface_hub.constants import MAX_HTTP_DOWNLOAD_SIZE
 from huggingface_hub.file_download import http_get
 
 from hearth_models.refusals import Refused
 
 PARTIAL = "partial"
+PORTION = MAX_HTTP_DOWNLOAD_SIZE
+"""Bytes of a file that are asked for at once: the hub gives no more in one answer."""
 
 
 def bring_file(url: str, file: ModelFile, partial: Path, headers: Mapping[str, str]) -> Path:
@@ -26,8 +29,12 @@ def bring_file(url: str, file: ModelFile, partial: Path, headers: Mapping[str, s
     if path.exists() and path.stat().st_size > file.bytes:
         path.unlink()
     with path.open("ab", buffering=0) as sink:
-        # Its sleep and retries are the client's; of the headers, a redirect to another host drops HF_TOKEN.
-        http_get(url, sink, resume_size=sink.tell(), expected_size=file.bytes, headers=dict(headers))
+        while (begin := sink.tell()) < file.bytes:
+            stop = min(begin + PORTION, file.bytes)
+            asked = dict(headers) if stop == file.bytes else {**headers, "Range": f"bytes=0-{stop - 1}"}
+            # Its sleep and retries are the client's, and the range's beginning is by `resume_size`; of the headers, a
+            # redirect to another host drops HF_TOKEN.
+            http_get(url, sink, resume_size=begin, expected_size=stop, headers=asked)
         os.fsync(sink.fileno())
     with path.open("rb") as whole:
         found = hashlib.file_digest(whole, "sha256").hexdigest()

@@ -26,6 +26,11 @@ def model_folder(store: Path, model_id: str) -> Path:
     return store / f"models--{model_id.replace('/', '--')}"
 
 
+def model_in(folder: Path) -> str:
+    """The id of the model that a folder of a store is for: no id has `--` in it."""
+    return folder.name.removeprefix("models--").replace("--", "/")
+
+
 def snapshot_path(store: Path, model: StoredModel) -> Path:
     """The folder with config.json and the weights."""
     return model_folder(store, model.model_id) / "snapshots" / model.revision
@@ -60,6 +65,11 @@ def find_model(store: Path, model_id: str) -> StoredModel | None:
         return None
     model = StoredModel.model_validate_json(body, extra="ignore")
     return model if snapshot_path(store, model).is_dir() else None
+
+
+def model_ids(store: Path) -> set[str]:
+    """The ids of all models that have a record, which is not read."""
+    return {model_in(record.parent) for record in store.glob(f"models--*/{RECORD}")}
 
 
 def list_models(store: Path) -> list[StoredModel]:

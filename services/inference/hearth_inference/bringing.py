@@ -7,19 +7,20 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from hearth_contracts.deploy import DeploymentSpec
 from hearth_jobs.attempt import WorkFailed, last_words
-from hearth_jobs.config import GUARD_HEARTBEAT_SECONDS
-from hearth_jobs.guard import end, guarded
 from hearth_models.bring import Order
 from hearth_models.events import EVENT, Fetched, Progress, Refusal, environment, seconds_left
 from hearth_storage.config import HomeSettings
 
 from hearth_inference.adapters import StoreAway
+from hearth_inference.guarded import GuardedProcess
 
 _GRACE_SECONDS = 3.0
+_ORDER = "bring-"
+_READ_SECONDS = 60.0
+"""An order is read as soon as the process runs; one that is older is left over."""
 _MINUTE = 60.0
 
 
@@ -31,8 +32,8 @@ class HubAway(ModelMissing):
     """The hub does not answer, or has a fault of its own: what has served before waits for it."""
 
 
-class Bringing:
-    """The process that brings a model. Start it from the thread that lives as long as it should."""
+class Bringing(GuardedProcess):
+    """The process that brings a model."""
 
     def __init__(self, spec: DeploymentSpec, order: Order, home: HomeSettings) -> None:
         """Begin. Raises OSError."""
@@ -40,13 +41,16 @@ class Bringing:
         self._is_from_s3 = order.urls is not None
         self.log = home.job_log(spec.job_id)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        run = home.home.absolute() / "run"
-        run.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=run, prefix="bring-", delete=False, encoding="utf-8") as file:
-            file.write(order.model_dump_json())  # for us alone to read: addresses in it open files in S3
-        self._order = Path(file.name)
+        self._order = _write(order, home)
         try:
-            self._process = self._begin(order, home)
+            with self.log.open("ab") as errors:
+                super().__init__(
+                    [sys.executable, "-m", "hearth_models.bring", str(self._order), str(home.models)],
+                    grace=_GRACE_SECONDS,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    env=_environment(order),
+                )
         except OSError:
             self._order.unlink()
             raise
@@ -54,30 +58,8 @@ class Bringing:
         self._first: int | None = None
         self._progress = Progress(done=0, total=0)
         self._last: Fetched | Refusal | None = None
-        self._stdin_lock = threading.Lock()
         self._reader = threading.Thread(target=self._read, name="bring", daemon=True)
         self._reader.start()
-
-    def _begin(self, order: Order, home: HomeSettings) -> "subprocess.Popen[Any]":
-        with self.log.open("ab") as errors:
-            return guarded(
-                [sys.executable, "-m", "hearth_models.bring", str(self._order), str(home.models)],
-                grace=_GRACE_SECONDS,
-                heartbeat=GUARD_HEARTBEAT_SECONDS,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=_environment(order),
-            )
-
-    def feed(self) -> None:
-        """Show the guard that the node is alive and not hung; call it more often than the heartbeat."""
-        with self._stdin_lock, contextlib.suppress(BrokenPipeError, ValueError):
-            assert self._process.stdin is not None
-            self._process.stdin.write(b"\n")
-            self._process.stdin.flush()
-
-    def interrupt(self, job_id: str) -> None:
-        """Somebody asked for a job to end. The main thread waits for nothing here, and sees it."""
 
     @property
     def is_over(self) -> bool:
@@ -118,16 +100,14 @@ class Bringing:
         if last is None:
             raise ModelMissing(f"{self.spec.model_id} did not come, the process ended: {last_words(self.log)}")
 
-    def stop(self) -> None:
-        """End it and every process of it; nothing is left when this returns. What came is kept for the next try."""
-        end(self._process, _GRACE_SECONDS)
+    def stop(self) -> int:
+        """See GuardedProcess. What came is kept for the next try."""
+        code = super().stop()
         self._reader.join()
-        with self._stdin_lock, contextlib.suppress(BrokenPipeError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._order.unlink(missing_ok=True)
+        return code
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -138,6 +118,30 @@ class Bringing:
                 self._progress = event
             else:
                 self._last = event
+
+
+def sweep_orders(home: HomeSettings) -> None:
+    """Remove the orders that nobody will read any more, of nodes that were killed: addresses in them open files in S3.
+
+    Another node of this home may just have written one.
+    """
+    for order in _folder(home).glob(f"{_ORDER}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - order.stat().st_mtime > _READ_SECONDS:
+                order.unlink()
+
+
+def _folder(home: HomeSettings) -> Path:
+    return home.home.absolute() / "run"
+
+
+def _write(order: Order, home: HomeSettings) -> Path:
+    """The file with an order, for us alone to read."""
+    folder = _folder(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=_ORDER, delete=False, encoding="utf-8") as file:
+        file.write(order.model_dump_json())
+    return Path(file.name)
 
 
 def _environment(order: Order) -> dict[str, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hearth_contracts.deploy import Engine
 from hearth_fit.engine import EngineDefaults
-from pydantic import Field
+from pydantic import ByteSize, Field
 
 LOOPBACK = "127.0.0.1"
 
@@ -29,6 +29,11 @@ class InferenceSettings(EngineDefaults):
     )
     engine_grace_seconds: float = Field(
         default=10, ge=0, description="how long requests in flight may go on when an engine is to stop"
+    )
+    fetched_models_max: ByteSize = Field(
+        default=ByteSize(0),
+        description="how much the models that nodes fetch may take in the store, e.g. `200GiB`: for another the least "
+        "recently used then goes; 0: as much as the disk has",
     )
     cpu_threads: str = Field(
         default="", description="cores for vLLM on a CPU, e.g. `0-7`; empty: all of a few, or vLLM's own choice of many"

@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from hearth_contracts.deploy import DeploymentState, NodeReport
 from hearth_jobs.config import RENEW_SECONDS
@@ -15,22 +14,13 @@ from hearth_jobs.replicas import HeldReplica, ReplicaStore
 from hearth_jobs.store import JobStore, StaleAttempt
 from redis.exceptions import RedisError
 
+from hearth_inference.guarded import GuardedProcess
 from hearth_inference.process import EngineProcess
 
 log = logging.getLogger(__name__)
 
 _PERIOD_SECONDS = RENEW_SECONDS / 2
 _MAIN_HUNG_SECONDS = 600.0  # longer than all that it waits for with a limit
-
-
-class Guarded(Protocol):
-    """A process of this node, under a guard."""
-
-    def feed(self) -> None:
-        """Show the guard that the node is alive and not hung."""
-
-    def interrupt(self, job_id: str) -> None:
-        """End it if the main thread may be waiting for it on behalf of this job."""
 
 
 class Keeper:
@@ -47,7 +37,7 @@ class Keeper:
         self._nodes = nodes
         self._held: dict[str, int] = {}
         self._interrupted: set[str] = set()
-        self._guarded: list[Guarded] = []
+        self._guarded: list[GuardedProcess] = []
         self._report: NodeReport | None = None
         self._serving: EngineProcess | None = None
         self._sent: NodeReport | None = None
@@ -102,12 +92,12 @@ class Keeper:
         with self._lock:
             return self._interrupted & self._held.keys()
 
-    def watch(self, process: Guarded) -> None:
+    def watch(self, process: GuardedProcess) -> None:
         """Feed its guard from now on."""
         with self._lock:
             self._guarded.append(process)
 
-    def forget(self, process: Guarded) -> None:
+    def forget(self, process: GuardedProcess) -> None:
         """Feed it no more."""
         with self._lock:
             self._guarded.remove(process)

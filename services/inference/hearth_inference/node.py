@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from minio import Minio
 from redis.exceptions import RedisError
 
 from hearth_inference.adapters import StoreAway, fetch_all, unless_interrupted
-from hearth_inference.bringing import HubAway
+from hearth_inference.bringing import HubAway, ModelMissing
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines.base import EngineDriver, EngineRefused
 from hearth_inference.holdings import ASLEEP, STOPPED, Holdings
@@ -51,6 +52,8 @@ class Node:
     s3: Minio
     keeper: Keeper
     holdings: Holdings
+    may_leave: Callable[[], bool] = lambda: False  # whether a free worker might get a model that this node could not
+    left: str = ""  # why the replica is for such a one
     serving: EngineProcess | None = None
     coming: EngineProcess | None = None
     failures: int = 0  # in a row
@@ -59,7 +62,7 @@ class Node:
     steady_job: str = ""
 
     def __post_init__(self) -> None:
-        self.weights = Weights(self.home, self.deployments.redis, self.s3, self.keeper)
+        self.weights = Weights(self.home, self.deployments, self.s3, self.keeper, self.settings.fetched_models_max)
 
     def tick(self) -> bool:
         """One step. False when the node has nothing more to do here. Raises RedisError when Redis is away."""
@@ -67,7 +70,7 @@ class Node:
         record = self.holdings.heed_interrupts(self.deployments.get(self.name))
         if record is None or record.desired is None or record.desired.engine is not self.settings.engine:
             return False
-        if record.is_asleep or not self.keeper.has_replica(record.desired_replicas):
+        if self.left or record.is_asleep or not self.keeper.has_replica(record.desired_replicas):
             return False
         if record.desired.job_id not in self.keeper.held() and not self._carried(record.desired):
             return True  # the record has changed
@@ -141,8 +144,8 @@ class Node:
         except StoreAway as away:
             self._stage(desired, f"waiting for S3: {away}", 0.0)
             self.not_before = time.monotonic() + _STORE_PAUSE_SECONDS
-        except HubAway as away:
-            self._hub_away(desired, record, away)
+        except ModelMissing as missing:
+            self._without_model(desired, record, missing)
         except WorkFailed as failure:
             self._failed(desired, record, str(failure))
         except (EngineRefused, httpx.HTTPError) as error:
@@ -163,6 +166,7 @@ class Node:
         if model is None:
             return  # when it has come, the next tick sees whether there is room for its engine
         self._stage(spec, f"starting the engine for {spec.model_id}", 0.1)
+        self.weights.used(spec)
         self._adapters(spec)  # what is wrong with them is better known before the engine's long start
         index, host = self.keeper.replica.index, self.settings.engine_host
         name = f"{self.name}-{index}" if index else self.name
@@ -223,13 +227,19 @@ class Node:
         if same_base(dead.spec, desired):
             self._failed(desired, record, f"the engine died while it served: {dead.words()}")
 
-    def _hub_away(self, desired: DeploymentSpec, record: Deployment | None, away: HubAway) -> None:
-        """What has served before waits until the hub is back; of what has not, somebody is told at once."""
-        if record is None or record.serving != desired:
-            self._failed(desired, record, str(away))
-            return
-        self._stage(desired, f"waiting for the hub: {away}", 0.0)
-        self.not_before = time.monotonic() + _HUB_PAUSE_SECONDS
+    def _without_model(self, desired: DeploymentSpec, record: Deployment | None, missing: ModelMissing) -> None:
+        """Leave the replica to a free node that might get the model.
+
+        Else what has served before waits until the hub is back; of what has not, somebody is told at once.
+        """
+        if self.serving is None and desired.job_id not in self.keeper.interrupted() and self.may_leave():
+            self.left = f"waiting for another inference node: {missing}"
+            self._stage(desired, self.left, 0.0)
+        elif isinstance(missing, HubAway) and record is not None and record.serving == desired:
+            self._stage(desired, f"waiting for the hub: {missing}", 0.0)
+            self.not_before = time.monotonic() + _HUB_PAUSE_SECONDS
+        else:
+            self._failed(desired, record, str(missing))
 
     def _failed(self, desired: DeploymentSpec, record: Deployment | None, words: str) -> None:
         """Try again later what has served before; give up what has not, and what failed too often.
@@ -289,6 +299,7 @@ class Node:
                 engine.drain(self.settings.engine_grace_seconds)
             code = engine.stop()
             self.keeper.forget(engine)
+            self.weights.used(engine.spec)
             log.info("%s: engine %s stopped with code %d", self.name, engine.url, code)
 
     def _stop_coming(self) -> EngineProcess | None:
@@ -334,7 +345,7 @@ class Node:
             self.keeper.withdraw()
             record = self.deployments.get(self.name)
             self.holdings.end_orphans(record, self._running())
-            self.holdings.release_all(ASLEEP if record is not None and record.is_asleep else STOPPED)
+            self.holdings.release_all(ASLEEP if record is not None and record.is_asleep else self.left or STOPPED)
             self.keeper.give_replica_back()
         except RedisError:
             log.warning("Redis is away: what is held here goes on elsewhere when its lease ends")

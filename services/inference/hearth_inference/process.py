@@ -3,17 +3,15 @@
 import contextlib
 import os
 import socket
-import threading
 import time
 from pathlib import Path
 
 import httpx
 from hearth_contracts.deploy import DeploymentSpec
-from hearth_jobs.config import GUARD_HEARTBEAT_SECONDS
-from hearth_jobs.guard import end, guarded
 from hearth_jobs.oom import oom_kills, wanted_memory
 
 from hearth_inference.engines.base import EngineDriver, EngineRefused, last_words
+from hearth_inference.guarded import GuardedProcess
 from hearth_inference.health import Health
 from hearth_inference.plan import Phase, View
 
@@ -25,8 +23,8 @@ _LOG_BYTES = 64 * 1024 * 1024
 _TAIL_BYTES = 256 * 1024
 
 
-class EngineProcess:
-    """An engine from its start to its end. Start it from the thread that lives as long as it should."""
+class EngineProcess(GuardedProcess):
+    """An engine from its start to its end."""
 
     def __init__(
         self, driver: EngineDriver, spec: DeploymentSpec, model: Path, *, host: str, scratch: Path, log: Path
@@ -47,25 +45,16 @@ class EngineProcess:
             os.replace(log, log.with_suffix(".log.1"))
         with log.open("ab") as out:
             self._log_start = out.tell()
-            self._process = guarded(
+            super().__init__(
                 driver.command(spec, model, port),
                 grace=_STOP_SECONDS,
-                heartbeat=GUARD_HEARTBEAT_SECONDS,
                 stdout=out,
                 stderr=out,
                 env=driver.environment(spec, scratch),
                 cwd=scratch,
             )
         self.client = httpx.Client(base_url=self.url, timeout=_REQUEST_SECONDS, trust_env=False)
-        self._stdin_lock = threading.Lock()
         self.health = Health(self._process, driver, self.url, spec)
-
-    def feed(self) -> None:
-        """Show the guard that the node is alive and not hung; call it more often than the heartbeat."""
-        with self._stdin_lock, contextlib.suppress(BrokenPipeError, ValueError):
-            assert self._process.stdin is not None
-            self._process.stdin.write(b"\n")
-            self._process.stdin.flush()
 
     def interrupt(self, job_id: str) -> None:
         """End it if it is of this job and does not serve yet: the main thread may be waiting for its first answer."""
@@ -129,12 +118,9 @@ class EngineProcess:
                 time.sleep(0.1)
 
     def stop(self) -> int:
-        """End it and every process of it; nothing is left when this returns. Returns its exit code."""
-        code = end(self._process, _STOP_SECONDS)
+        """See GuardedProcess."""
+        code = super().stop()
         self.health.stop()
-        with self._stdin_lock, contextlib.suppress(BrokenPipeError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
         self.client.close()
         return code
 

@@ -5,8 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hearth_contracts.deploy import DeploymentSpec
+from hearth_contracts.models import StoredModel
+from hearth_jobs import tallies
+from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.models import model_of
+from hearth_jobs.tallies import Tally
 from hearth_models.bring import Order
+from hearth_models.fetched import make_room, note_use
+from hearth_models.refusals import Refused
 from hearth_models.share import shared_model, signed_urls
 from hearth_storage.config import HomeSettings
 from hearth_storage.model_store import find_model, snapshot_path
@@ -16,7 +22,7 @@ from redis import Redis
 from urllib3.exceptions import HTTPError
 
 from hearth_inference.adapters import StoreAway
-from hearth_inference.bringing import Bringing, ModelMissing
+from hearth_inference.bringing import Bringing, ModelMissing, sweep_orders
 from hearth_inference.keeper import Keeper
 
 log = logging.getLogger(__name__)
@@ -25,24 +31,38 @@ _DEATHS = 2
 """So often another process goes on for one that died without a word."""
 
 
+def stored(home: HomeSettings, redis: Redis, model_id: str) -> Path | None:
+    """The folder of a model, if it is in this store, and of the revision that management's store has."""
+    here, wanted = find_model(home.models, model_id), model_of(redis, model_id)
+    if here is None or (wanted is not None and wanted.revision != here.revision):
+        return None
+    return snapshot_path(home.models, here)
+
+
 @dataclass
 class Weights:
     """Has at most one model on its way, while leases, reports and whatever serves go on. For one thread."""
 
     home: HomeSettings
-    redis: Redis
+    deployments: DeploymentStore
     s3: Minio
     keeper: Keeper
+    most_bytes: int  # for all that nodes fetch into this store; 0: as much as the disk has
     bringing: Bringing | None = None
     deaths: int = 0  # of processes that brought it, in a row
     lacks: str = ""  # the model that did not come when it was last tried
 
+    def __post_init__(self) -> None:
+        self.redis = self.deployments.redis
+        sweep_orders(self.home)
+
     def stored(self, spec: DeploymentSpec) -> Path | None:
-        """The folder of the version's model, if it is here, and of the revision that management's store has."""
-        here, wanted = find_model(self.home.models, spec.model_id), model_of(self.redis, spec.model_id)
-        if here is None or (wanted is not None and wanted.revision != here.revision):
-            return None
-        return snapshot_path(self.home.models, here)
+        """The folder of the version's model, if it is here."""
+        return stored(self.home, self.redis, spec.model_id)
+
+    def used(self, spec: DeploymentSpec) -> None:
+        """An engine runs on the version's model, or did until now."""
+        note_use(self.home.models, spec.model_id)
 
     def have(self, spec: DeploymentSpec) -> Path | None:
         """The folder of the version's model; None while it is on its way, and at the moment when it has come.
@@ -73,6 +93,7 @@ class Weights:
 
     def _start(self, spec: DeploymentSpec) -> None:
         order = self._order(spec)
+        self._make_room(spec, order.model)
         source = "the hub" if order.urls is None else "S3"
         log.info("fetching %s, revision %s, from %s", spec.model_id, order.model.revision, source)
         try:
@@ -80,6 +101,18 @@ class Weights:
         except OSError as error:
             raise ModelMissing(f"{spec.model_id} could not be fetched: {error}") from error
         self.keeper.watch(self.bringing)
+
+    def _make_room(self, spec: DeploymentSpec, model: StoredModel) -> None:
+        """Remove what no deployment is for, if that is what it takes. Raises ModelMissing."""
+        specs = [each for record in self.deployments.all() for each in (record.desired, record.serving)]
+        in_use = {each.model_id for each in specs if each is not None}
+        try:
+            removed = make_room(self.home.models, model, self.most_bytes, in_use)
+        except Refused as refusal:
+            raise ModelMissing(str(refusal)) from refusal
+        if removed:
+            log.info("removed %s, for %s to have room", ", ".join(removed), model.model_id)
+            tallies.add(self.redis, spec.name, {Tally.REMOVALS: len(removed)})
 
     def _see_how_it_ended(self) -> None:
         ended = self._ended()

@@ -32,8 +32,11 @@ from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.model_store import model_folder, record_model, snapshot_path
 from hearth_storage.objects import ARTIFACTS, ensure_bucket
 from hearth_storage.objects import connect as connect_s3
+from minio import Minio
 from redis import Redis
 
+from services.inference.tests.nodes import Stage
+from tests.support.hub import HubServer
 from tests.support.servers import valkey
 
 T = TypeVar("T")
@@ -212,3 +215,17 @@ def complete(report: NodeReport, model: str) -> httpx.Response:
     """Ask an engine for a few tokens."""
     body = {"model": model, "prompt": "What is the capital", "max_tokens": 12, "temperature": 0}
     return httpx.post(f"{report.url}/v1/completions", json=body, timeout=60)
+
+
+@pytest.fixture
+def stage(
+    redis: Redis, s3: Minio, s3_settings: S3Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stage]:
+    monkeypatch.setattr("hearth_inference.process._ROUTES_SECONDS", 0.1)  # there is no gateway
+    (tmp_path / "hub").mkdir()
+    with HubServer(tmp_path / "hub") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+        stage = Stage(redis, root=tmp_path, s3=s3, s3_settings=s3_settings, hub=hub)
+        yield stage
+        stage.leave_all()

@@ -9,61 +9,30 @@ from typing import Any
 
 import psutil
 import pytest
-from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine
+from hearth_contracts.deploy import DeploymentState, Engine
 from hearth_contracts.jobs import Job, JobStatus
 from hearth_inference import health
 from hearth_inference.config import InferenceSettings
-from hearth_inference.engines.vllm import VllmDriver
-from hearth_inference.holdings import Holdings
-from hearth_inference.keeper import Keeper
 from hearth_inference.node import Node
-from hearth_jobs.deployments import DeploymentStore
 from hearth_jobs.nodes import NodeRegistry
-from hearth_jobs.replicas import ReplicaStore
-from hearth_jobs.store import JobStore
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.objects import connect
 from redis import Redis
 
 from services.inference.tests.conftest import add_model
-
-ENGINE = """
-import json, sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = json.dumps({"data": []}).encode()
-        self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers()
-        self.wfile.write(body)
-    do_POST = do_GET
-    def log_message(self, *_): pass
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
-
-
-class StandIn(VllmDriver):
-    """vLLM's driver, but for the program that it starts."""
-
-    def command(self, spec: DeploymentSpec, model: Path, port: int) -> list[str]:
-        return [sys.executable, "-c", ENGINE, str(port)]
+from services.inference.tests.nodes import Nodes, StandIn
 
 
 @pytest.fixture
 def node(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     for name, seconds in (("LOOK", 0.1), ("PROBE", 0.2), ("SILENT", 2.0), ("HUNG", 5.0)):
         monkeypatch.setattr(health, f"{name}_SECONDS", seconds)
-    home, jobs = HomeSettings(home=tmp_path), JobStore(redis)
+    home = HomeSettings(home=tmp_path)
     add_model(home, "tiny/llama", lambda folder: (folder.mkdir(), (folder / "config.json").write_text("{}")))
     settings = InferenceSettings(engine_python=Path(sys.executable), engine_grace_seconds=1)
-    deployments, registry = DeploymentStore(redis, jobs), NodeRegistry(redis)
-    replicas = ReplicaStore(redis)
-    replica = replicas.claim("default", 1, "host:1")
-    assert replica is not None
-    with Keeper(jobs, registry, replicas, replica) as keeper:
-        holdings = Holdings("default", home, deployments, jobs, keeper, "host:1", lambda: [])
-        node = Node("default", settings, home, StandIn(settings), deployments, connect(S3Settings()), keeper, holdings)
-        yield node
-        node.shut_down()
+    nodes = Nodes(redis)
+    yield nodes.start("host:1", home, StandIn(settings), connect(S3Settings()), settings)
+    nodes.leave_all()
 
 
 def deploy(node: Node) -> Job:

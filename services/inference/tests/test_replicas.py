@@ -1,30 +1,23 @@
 """Two nodes of one deployment on a real store, with the stand-in for the engine of test_node."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine, NodeReport
+from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine
 from hearth_contracts.jobs import Job, JobStatus
 from hearth_inference import process
 from hearth_inference.config import InferenceSettings
-from hearth_inference.holdings import Holdings
-from hearth_inference.keeper import Keeper
 from hearth_inference.node import Node
 from hearth_jobs.deployment_record import Deployment
-from hearth_jobs.deployments import DeploymentStore
-from hearth_jobs.nodes import NodeRegistry
-from hearth_jobs.replicas import ReplicaStore
-from hearth_jobs.store import JobStore
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.objects import connect
 from redis import Redis
 
 from services.inference.tests.conftest import add_model
-from services.inference.tests.test_node import StandIn
+from services.inference.tests.nodes import Nodes, StandIn
 
 GOOD, OTHER, BROKEN = "tiny/good", "tiny/other", "tiny/broken"
 
@@ -42,65 +35,24 @@ class Driver(StandIn):
 
 
 @dataclass
-class Pair:
-    """Two nodes of `default`; `a` has the first replica."""
+class Pair(Nodes):
+    """Two nodes of one home; `a` has the first replica."""
 
-    redis: Redis
-    home: HomeSettings
-    open: list[Node] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.jobs = JobStore(self.redis)
-        self.deployments, self.registry = DeploymentStore(self.redis, self.jobs), NodeRegistry(self.redis)
-        self.replicas = ReplicaStore(self.redis)
+    home: HomeSettings = field(kw_only=True)
 
     def deploy(self, model_id: str) -> Job:
         spec = {"engine": Engine.VLLM, "model_id": model_id, "adapter_ids": (), "served_name": "LLM"}
         return self.deployments.desire("default", replicas=2, **spec)[1]  # type: ignore[arg-type]
 
     def join(self, name: str) -> Node:
-        """One more node, as serve.run makes it."""
-        replica = self.replicas.claim("default", self.record.replicas, name)
-        assert replica is not None
-        keeper = Keeper(self.jobs, self.registry, self.replicas, replica)
-        keeper.__enter__()
         settings = InferenceSettings(engine_python=Path(sys.executable), engine_grace_seconds=1)
-
-        def others() -> list[NodeReport]:
-            return [node for node in self.registry.live() if node.node_id != name]
-
-        holdings = Holdings("default", self.home, self.deployments, self.jobs, keeper, name, others)
-        s3 = connect(S3Settings())
-        node = Node("default", settings, self.home, Driver(settings), self.deployments, s3, keeper, holdings)
-        self.open.append(node)
-        return node
-
-    def leave(self, node: Node) -> None:
-        """What serve.run does at the end."""
-        self.open.remove(node)
-        node.shut_down()
-        node.keeper.__exit__()
+        return self.start(name, self.home, Driver(settings), connect(S3Settings()), settings)
 
     @property
     def record(self) -> Deployment:
         record = self.deployments.get("default")
         assert record is not None
         return record
-
-    def serves(self) -> dict[str, str]:
-        """What each node answers requests for."""
-        ready = (node for node in self.registry.live() if node.state is DeploymentState.READY)
-        return {node.node_id: node.model_id for node in ready}
-
-    def until(self, condition: Callable[[], object], *nodes: Node) -> None:
-        """Let the nodes work, all without any named, until this is so; the pause before a new try is not waited for."""
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline, (self.registry.live(), self.jobs.all())
-            for node in nodes or self.open:
-                node.not_before = 0.0
-                node.tick()
-            time.sleep(0.05)
 
 
 @pytest.fixture
@@ -109,10 +61,9 @@ def pair(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     home = HomeSettings(home=tmp_path)
     for model_id in (GOOD, OTHER, BROKEN):
         add_model(home, model_id, lambda folder: (folder.mkdir(), (folder / "config.json").write_text("{}")))
-    pair = Pair(redis, home)
+    pair = Pair(redis, home=home)
     yield pair
-    for node in [*pair.open]:
-        pair.leave(node)
+    pair.leave_all()
 
 
 @pytest.fixture

@@ -2,47 +2,23 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 import pytest
-from hearth_contracts.base import now
-from hearth_contracts.deploy import DeploymentState, Engine, NodeReport
-from hearth_contracts.jobs import Job, JobStatus
-from hearth_contracts.models import StoredModel
-from hearth_inference import process
-from hearth_inference.config import InferenceSettings
-from hearth_inference.holdings import Holdings
-from hearth_inference.keeper import Keeper
-from hearth_inference.node import Node
-from hearth_jobs.deployments import DeploymentStore
-from hearth_jobs.nodes import NodeRegistry
-from hearth_jobs.replicas import ReplicaStore
-from hearth_jobs.store import JobStore
+from hearth_contracts.deploy import DeploymentState, Engine
+from hearth_contracts.jobs import JobStatus
+from hearth_jobs import tallies
+from hearth_jobs.tallies import Tally
 from hearth_models.share import PREFIX, share_model
-from hearth_storage.config import HomeSettings, S3Settings
-from hearth_storage.model_store import (
-    delete_model,
-    describe_model,
-    find_model,
-    model_folder,
-    record_model,
-    snapshot_path,
-)
+from hearth_storage.config import S3Settings
+from hearth_storage.model_store import delete_model, find_model, model_ids, record_model, snapshot_path
 from hearth_storage.objects import ARTIFACTS, connect
-from minio import Minio
-from redis import Redis
 
 from services.inference.tests.conftest import Place, wait_for
-from services.inference.tests.test_node import StandIn
-from tests.support.hub import HubServer
+from services.inference.tests.nodes import WEIGHTS, Stage
 from tests.support.servers import free_port
 
-MODEL, OTHER = "acme/tiny", "acme/other"
-WEIGHTS = "model.safetensors"
-SIZE = 24 * 2**20  # the hub's client writes portions of 10 MiB
+MODEL, OTHER, THIRD = "acme/tiny", "acme/other", "acme/third"
 
 
 class Untroubled:
@@ -53,122 +29,6 @@ class Untroubled:
     def wait(self, seconds: float) -> None: ...
 
     def report(self, progress: float | None = None, stage: str | None = None) -> None: ...
-
-
-@dataclass
-class Stage:
-    """Management's store, the hub, S3, and nodes with a home of their own each."""
-
-    root: Path
-    redis: Redis
-    s3: Minio
-    s3_settings: S3Settings
-    hub: HubServer
-    open: list[Node] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.jobs = JobStore(self.redis)
-        self.deployments, self.registry = DeploymentStore(self.redis, self.jobs), NodeRegistry(self.redis)
-        self.replicas = ReplicaStore(self.redis)
-        self.models = self.root / "management" / "models"
-
-    def add(self, model_id: str, size: int = SIZE, *, on_hub: bool = True) -> StoredModel:
-        """What a download leaves in management's store; a model that is not on the hub is as imported."""
-        origin = self.hub.root / model_id
-        origin.mkdir(parents=True)
-        (origin / WEIGHTS).write_bytes(os.urandom(size))
-        (origin / "config.json").write_text("{}")
-        revision = self.hub.commit(model_id) if on_hub else "imported"
-        snapshot = model_folder(self.models, model_id) / "snapshots" / revision
-        snapshot.parent.mkdir(parents=True)
-        origin.rename(snapshot)
-        if on_hub:
-            origin.symlink_to(snapshot)
-        files = describe_model(snapshot)
-        model = StoredModel(
-            model_id=model_id, revision=revision, size_bytes=size, license=None, created_at=now(), on_hub=on_hub,
-            files=files,
-        )  # fmt: skip
-        record_model(self.models, model)
-        return model
-
-    def deploy(self, model: StoredModel, replicas: int = 1) -> Job:
-        return self.deployments.desire(
-            "default", engine=Engine.VLLM, model_id=model.model_id, adapter_ids=(), served_name="LLM",
-            replicas=replicas, model=model,
-        )[1]  # fmt: skip
-
-    def home(self, name: str) -> HomeSettings:
-        return HomeSettings(home=self.root / name)
-
-    def join(self, name: str) -> Node:
-        """A node on another host, as serve.run makes it."""
-        record = self.deployments.get("default")
-        replica = self.replicas.claim("default", record.replicas, name) if record else None
-        assert replica is not None
-        keeper = Keeper(self.jobs, self.registry, self.replicas, replica)
-        keeper.__enter__()
-        settings = InferenceSettings(engine_python=Path("/bin/true"), engine_grace_seconds=1, engine_max_restarts=1)
-
-        def others() -> list[NodeReport]:
-            return [node for node in self.registry.live() if node.node_id != name]
-
-        home = self.home(name)
-        holdings = Holdings("default", home, self.deployments, self.jobs, keeper, name, others)
-        node = Node("default", settings, home, StandIn(settings), self.deployments, self.s3, keeper, holdings)
-        self.open.append(node)
-        return node
-
-    def leave(self, node: Node) -> None:
-        """What serve.run does at the end."""
-        self.open.remove(node)
-        node.shut_down()
-        node.keeper.__exit__()
-
-    def report(self, name: str) -> NodeReport:
-        return next(node for node in self.registry.live() if node.node_id == name)
-
-    def until(self, condition: Callable[[], object], *nodes: Node) -> None:
-        """Let the nodes work, all without any named, until this is so; the pause before a new try is not waited for."""
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline, (self.registry.live(), self.jobs.all())
-            for node in nodes or self.open:
-                node.not_before = 0.0
-                node.tick()
-            time.sleep(0.05)
-
-    def serves(self) -> dict[str, str]:
-        """What each node answers requests for."""
-        ready = (node for node in self.registry.live() if node.state is DeploymentState.READY)
-        return {node.node_id: node.model_id for node in ready}
-
-    def over(self, job: Job) -> Job:
-        self.until(lambda: self.jobs.get(job.id).status.is_over)
-        return self.jobs.get(job.id)
-
-    def is_whole(self, name: str, model: StoredModel) -> bool:
-        """Whether this node's store has the model, file by file, and nothing else of it."""
-        store = self.home(name).models
-        if find_model(store, model.model_id) != model:
-            return False
-        here = snapshot_path(store, model)
-        return describe_model(here) == model.files and not (here.parents[1] / "partial").exists()
-
-
-@pytest.fixture
-def stage(
-    redis: Redis, s3: Minio, s3_settings: S3Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Stage]:
-    monkeypatch.setattr(process, "_ROUTES_SECONDS", 0.1)  # there is no gateway
-    (tmp_path / "hub").mkdir()
-    with HubServer(tmp_path / "hub") as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
-        stage = Stage(tmp_path, redis, s3, s3_settings, hub)
-        yield stage
-        for node in [*stage.open]:
-            stage.leave(node)
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -210,7 +70,7 @@ def test_what_the_hub_has_damaged_is_refused_and_nothing_that_loads_is_left(stag
     assert WEIGHTS in str(ended.error) and "SHA-256" in str(ended.error)
     store = stage.home("far").models
     assert find_model(store, MODEL) is None
-    assert not [path for path in store.rglob("*") if path.is_file() and path.name != "config.json"]
+    assert {path.name for path in store.rglob("*") if path.is_file()} == {"config.json", "fetched"}
 
 
 def resumed_at(stage: Stage) -> int:
@@ -386,19 +246,11 @@ def test_another_revision_than_managements_is_fetched_anew(stage: Stage) -> None
     assert stage.is_whole("far", model)
 
 
-def put_into(stage: Stage, name: str, model: StoredModel) -> None:
-    """A store that has the model already."""
-    store = stage.home(name).models
-    snapshot_path(store, model).parent.mkdir(parents=True)
-    snapshot_path(store, model).symlink_to(snapshot_path(stage.models, model))
-    record_model(store, model)
-
-
 def test_a_node_that_cannot_get_the_model_leaves_the_version_to_one_that_has_it_and_follows_when_it_can(
     stage: Stage,
 ) -> None:
     model = stage.add(MODEL, 2**20)
-    put_into(stage, "near", model)
+    stage.put("near", model)
     (stage.hub.root / MODEL).rename(stage.root / "aside")
     job = stage.deploy(model, replicas=2)
     far = stage.join("far")
@@ -425,3 +277,79 @@ def test_a_version_whose_model_no_node_can_get_is_given_up(stage: Stage) -> None
     assert ended.status is JobStatus.FAILED
     assert f"knows no model {MODEL}" in str(ended.error)
     assert stage.serves() == {"far": OTHER, "farther": OTHER}
+
+
+def test_what_lies_in_a_snapshot_without_a_record_is_not_taken_for_what_it_should_be(stage: Stage) -> None:
+    model = stage.add(MODEL, 2**20)
+    snapshot = snapshot_path(stage.home("far").models, model)
+    snapshot.mkdir(parents=True)
+    (snapshot / WEIGHTS).write_bytes(bytes(2**20))  # as an operator's copy that was cut off may leave it
+    stage.deploy(model)
+    stage.join("far")
+    stage.until(lambda: stage.serves() == {"far": MODEL})
+    assert stage.is_whole("far", model)
+
+
+def test_when_a_model_has_no_room_among_the_fetched_ones_the_least_recently_used_goes_and_none_that_is_deployed(
+    stage: Stage,
+) -> None:
+    first, second, third = (stage.add(name, 10 * 2**20) for name in (MODEL, OTHER, THIRD))
+    store = stage.home("far").models
+    node = stage.join("far", fetched_models_max="25MiB")
+    stage.deploy(first)
+    stage.until(lambda: stage.serves() == {"far": MODEL})
+    stage.deploy(second)
+    stage.until(lambda: stage.serves() == {"far": OTHER})
+    stage.deploy(first)
+    stage.until(lambda: stage.serves() == {"far": MODEL})
+    assert model_ids(store) == {MODEL, OTHER}
+    stage.deploy(third)  # the first serves until then, and is what there would be to go back to
+    stage.until(lambda: stage.serves() == {"far": THIRD})
+    assert model_ids(store) == {MODEL, THIRD}
+    assert tallies.read(stage.redis)[Tally.REMOVALS, "default"] == 1
+    stage.leave(node)
+    stage.join("far", fetched_models_max="15MiB")
+    refused = stage.over(stage.deploy(second))
+    assert "HEARTH_FETCHED_MODELS_MAX" in str(refused.error)
+    assert model_ids(store) == {MODEL, THIRD}, "removed, though it would not have helped"
+
+
+def test_what_no_node_fetched_is_never_removed(stage: Stage) -> None:
+    first, second = stage.add(MODEL, 10 * 2**20), stage.add(OTHER, 10 * 2**20)
+    stage.put("far", first)
+    stage.join("far", fetched_models_max="15MiB")
+    stage.deploy(first)
+    stage.until(lambda: stage.serves() == {"far": MODEL})
+    stage.deploy(second)
+    stage.until(lambda: stage.serves() == {"far": OTHER})
+    assert model_ids(stage.home("far").models) == {MODEL, OTHER}
+
+
+def test_a_fetched_model_goes_when_another_revision_of_it_has_come(stage: Stage) -> None:
+    model = stage.add(MODEL, 2**20)
+    stage.deploy(model)
+    node = stage.join("far")
+    stage.until(lambda: stage.serves() == {"far": MODEL})
+    stage.leave(node)
+    (stage.hub.root / MODEL).unlink()
+    (stage.models / "models--acme--tiny").rename(stage.root / "aside")
+    newer = stage.add(MODEL, 2**20)
+    assert newer.revision != model.revision
+    stage.deploy(newer)
+    stage.join("far")
+    stage.until(lambda: stage.serves() == {"far": MODEL})
+    assert stage.is_whole("far", newer)
+    assert [each.name for each in snapshot_path(stage.home("far").models, newer).parent.iterdir()] == [newer.revision]
+
+
+def test_orders_that_a_killed_node_left_are_removed_when_a_node_starts(stage: Stage) -> None:
+    model = stage.add(MODEL, 2**20)
+    stage.deploy(model)
+    run = stage.home("far").home / "run"
+    run.mkdir(parents=True)
+    left, new = run / "bring-old", run / "bring-new"
+    for order in (left, new):
+        order.write_text("{}")
+    os.utime(left, (time.time() - 3600,) * 2)
+    stage.join("far")
+    assert [path.name for path in run.iterdir()] == ["bring-new"], "another node of this home may have written that"

@@ -57,12 +57,18 @@ def _tallies(redis: Redis) -> Iterator[Metric]:
     loads = SummaryMetricFamily(
         "hearth_deployment_load_seconds", "From an engine's start to its first answer", labels=["deployment"]
     )
+    removals = CounterMetricFamily(
+        "hearth_deployment_models_removed",
+        "Models that nodes had fetched and removed, for its model to have room",
+        labels=["deployment"],
+    )
     for name in sorted({deployment for _, deployment in counted}):
         restarts.add_metric([name], counted.get((Tally.RESTARTS, name), 0))
         swaps.add_metric([name], counted.get((Tally.SWAPS, name), 0))
+        removals.add_metric([name], counted.get((Tally.REMOVALS, name), 0))
         number, seconds = counted.get((Tally.LOADS, name), 0), counted.get((Tally.LOAD_SECONDS, name), 0)
         loads.add_metric([name], int(number), seconds)
-    yield from (restarts, swaps, loads)
+    yield from (restarts, swaps, removals, loads)
 
 
 def _lanes(services: Services) -> Iterator[Metric]:

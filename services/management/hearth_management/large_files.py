@@ -12,7 +12,6 @@ from pathlib import Path
 from hearth_contracts.models import ModelFile
 from hearth_models.files import PARTIAL, bring_file
 from huggingface_hub import hf_hub_url
-from huggingface_hub.constants import MAX_HTTP_DOWNLOAD_SIZE
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
 
@@ -31,10 +30,9 @@ def bring_large_files(model_id: str, revision: str, files: Sequence[RepoSibling]
         abandoned.unlink()
     found: dict[str, str] = {}
     for file in files:
-        # The path below is made of what the hub sent: only a hash is taken for one. Above 50 GB the hub serves no
-        # plain HTTP; its client then says what to install.
+        # The path below is made of what the hub sent: only a hash is taken for one.
         sha256 = file.lfs.sha256 if file.lfs else ""
-        if file.size and file.size <= MAX_HTTP_DOWNLOAD_SIZE and re.fullmatch(r"[0-9a-f]{64}", sha256):
+        if file.size and re.fullmatch(r"[0-9a-f]{64}", sha256):
             wanted = ModelFile(name=file.rfilename, bytes=file.size, sha256=sha256)
             blob = folder / BLOBS / sha256
             if not blob.exists():

@@ -157,11 +157,12 @@ def test_a_training_at_work_shows_its_latest_step_and_one_that_is_over_nothing(
 def test_what_nodes_counted_is_shown_for_each_deployment(services: Services, scrape: Sampled) -> None:
     for _ in range(2):
         tallies.add(services.redis, "default", {Tally.LOADS: 1, Tally.LOAD_SECONDS: 30.5})
-    tallies.add(services.redis, "embedding", {Tally.RESTARTS: 1})
+    tallies.add(services.redis, "embedding", {Tally.RESTARTS: 1, Tally.REMOVALS: 2})
     assert scrape("hearth_deployment_load_seconds_count", deployment="default") == 2
     assert scrape("hearth_deployment_load_seconds_sum", deployment="default") == 61
     assert scrape("hearth_deployment_restarts_total", deployment="embedding") == 1
     assert scrape("hearth_deployment_restarts_total", deployment="default") == 0
+    assert scrape("hearth_deployment_models_removed_total", deployment="embedding") == 2
 
 
 def test_calls_of_redis_and_s3_are_timed(services: Services, client: TestClient) -> None:
