@@ -12,8 +12,9 @@ from hearth_contracts.models import HubModel, ImportRequest, MergeSubject, Model
 from hearth_contracts.names import is_adapter_id, is_model_id
 from hearth_fit.weigh import report
 from hearth_jobs import keys
+from hearth_jobs.deployment_record import Deployment
 from hearth_jobs.idempotency import Recorder, no_record
-from hearth_jobs.models import forget_model
+from hearth_jobs.models import forget_model, model_of, put_model
 from hearth_jobs.queues import DOWNLOADS, Lane, enqueue
 from hearth_models.refusals import Refused
 from hearth_models.share import unshare_model
@@ -176,6 +177,18 @@ def remove(services: Services, model_id: str) -> None:
         delete_adapter(services.s3, model_id)
     else:
         raise NotFound(f"there is no model {model_id!r}")
+
+
+def tell_nodes(services: Services, deployments: list[Deployment]) -> None:
+    """Record what the store has of each model that is deployed, where that is not recorded.
+
+    An older Hearth did not, and a model's hashes may have been taken since (`hearth_models.share`).
+    """
+    specs = [spec for record in deployments for spec in (record.desired, record.serving)]
+    for model_id in {spec.model_id for spec in specs if spec is not None}:
+        model = find_model(services.home.models, model_id)
+        if model is not None and model != model_of(services.redis, model_id):
+            put_model(services.redis, model)
 
 
 def _is_merged(services: Services, model_id: str, subject: str) -> bool:

@@ -24,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hearth_management.at_start import deploy_at_start
 from hearth_management.beside import deploy_trained
+from hearth_management.models import tell_nodes
 from hearth_management.scaling import scale_by_load
 from hearth_management.services import Services
 
@@ -212,3 +213,4 @@ class Reconciler:
         for obstacle in obstacles - self._obstacles:
             log.warning("%s", obstacle)  # once, not every second
         self._obstacles = obstacles
+        tell_nodes(self.services, deployments)

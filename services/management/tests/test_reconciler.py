@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from hearth_contracts.deploy import DeploymentSpec, DeploymentState, Engine, NodeReport
 from hearth_contracts.jobs import Job, JobKind, JobStatus
+from hearth_contracts.models import ModelFile
 from hearth_jobs import keys, owners
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.deployments import LLM_DEPLOYMENT
+from hearth_jobs.models import model_of
 from hearth_jobs.queues import (
     DOWNLOADS,
     INFERENCE_LLM,
@@ -27,6 +29,7 @@ from hearth_management.config import ManagementSettings
 from hearth_management.reconciler import Reconciler
 from hearth_management.services import Services, build_services
 from hearth_storage.config import HomeSettings, S3Settings
+from hearth_storage.model_store import find_model, record_model
 from pydantic import SecretStr
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
@@ -283,6 +286,22 @@ def test_a_deployment_that_another_node_serves_is_not_given_up_however_often_its
     services.jobs.claim(spec.job_id, a_dead_owner())
     once()
     assert status(services, spec.job_id) is JobStatus.FAILED
+
+
+def test_what_an_older_hearth_deployed_nodes_can_fetch_without_another_deploy_as_soon_as_its_hashes_are_known(
+    services: Services, once: Callable[[], None], put_model: Callable[..., None]
+) -> None:
+    put_model("acme/llm")
+    desire(services)
+    assert model_of(services.redis, "acme/llm") is None
+    once()
+    found = model_of(services.redis, "acme/llm")
+    assert found is not None and found == find_model(services.home.models, "acme/llm")
+    files = (ModelFile(name="config.json", bytes=2, sha256="0" * 64),)
+    record_model(services.home.models, found.model_copy(update={"files": files}))  # as sharing it does
+    once()
+    told = model_of(services.redis, "acme/llm")
+    assert told is not None and told.files == files
 
 
 def test_an_undeployed_deployment_is_not_queued(services: Services, once: Callable[[], None]) -> None:
