@@ -14,6 +14,7 @@ from hearth_contracts.base import now
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue, Worker
+from rq.worker import WorkerStatus
 
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect
@@ -36,6 +37,19 @@ def said(redis: Redis, queue: str, word: str) -> list[str | None]:
     found = [redis.hmget(key, "birth", word) for key in keys]
     known = [told for birth, told in found if birth is not None]  # without one it was killed long ago
     return [None if told is None else text(told) for told in known]
+
+
+def waiting_workers(redis: Redis, queue: str, word: str) -> dict[str, str]:
+    """What each worker of `queue` that waits for a job says of itself under this word, or '', by the worker's name.
+
+    One that was killed is among them for some minutes more.
+    """
+    found = {key: redis.hmget(key, "state", word) for key in Worker.all_keys(queue=Queue(queue, connection=redis))}
+    return {
+        key.removeprefix(Worker.redis_worker_namespace_prefix): text(told or b"")
+        for key, (state, told) in found.items()
+        if state == WorkerStatus.IDLE.value.encode()
+    }
 
 
 def main(argv: list[str] | None = None) -> int:

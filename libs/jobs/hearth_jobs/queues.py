@@ -5,6 +5,7 @@ never, the reconciler looks for jobs that wait for a worker without an item.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -35,12 +36,14 @@ def transaction(redis: Redis) -> Pipeline:
     return pipe
 
 
-def enqueue(redis: Redis, lane: Lane, item: str, pipe: Pipeline | None = None) -> None:
-    """Queue `item`; with a pipe, as part of that transaction."""
+def enqueue(
+    redis: Redis, lane: Lane, item: str, pipe: Pipeline | None = None, more: Sequence[Sequence[str]] = ()
+) -> None:
+    """Queue `item`, and what `more` the function takes; with a pipe, as part of that transaction."""
     queue = Queue(lane.queue, connection=redis, serializer=JSONSerializer)
     queue.enqueue_call(
         lane.function,
-        args=(item,),
+        args=(item, *more),
         timeout=-1,
         result_ttl=0,
         failure_ttl=3600,

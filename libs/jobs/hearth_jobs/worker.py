@@ -62,7 +62,7 @@ class HearthWorker(Worker):
 
     max_connection_wait_time = 2.0  # RQ would look for Redis once a minute only
     make_ready: Callable[[], None] | None = None
-    says: Mapping[str, str] = {}
+    says: Callable[[], Mapping[str, str]] = dict
     _standby: _Standby | None = None
     _is_tied = False
 
@@ -160,8 +160,8 @@ class HearthWorker(Worker):
             self._standby = None
 
     def serialize(self) -> dict[Any, Any]:
-        """Its entry in RQ's registry, with what it says of itself (`hearth_jobs.alive.said`)."""
-        return {**super().serialize(), **self.says}
+        """Its entry in RQ's registry, with what it says of itself by now (`hearth_jobs.alive`)."""
+        return {**super().serialize(), **self.says()}
 
     @property
     def dequeue_timeout(self) -> int:
@@ -231,11 +231,11 @@ def work(
     queue: str,
     name: str,
     make_ready: Callable[[], None] | None = None,
-    says: Mapping[str, str] | None = None,
+    says: Callable[[], Mapping[str, str]] = dict,
 ) -> None:
     """Take items from `queue` until told to stop. `name` shows in `status`.
 
-    `make_ready` is called in each work-horse before its job comes; `says` is what others are to know of this worker.
+    `make_ready` is called in each work-horse before its job comes; `says` gives what others are to know of this worker.
     """
     refuse_newer(redis)
     lane = Queue(queue, connection=redis, serializer=JSONSerializer)
@@ -249,5 +249,5 @@ def work(
         log_job_description=False,
     )
     worker.make_ready = make_ready
-    worker.says = says or {}
+    worker.says = says
     worker.work(logging_level="WARNING", with_scheduler=False)

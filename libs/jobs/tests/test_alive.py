@@ -44,7 +44,7 @@ def test_what_workers_say_of_themselves_is_told_until_they_are_forgotten(redis: 
     register(redis, "training@here-1")
     for number, says in ((2, "ray"), (3, "local")):
         worker = HearthWorker([Queue("training", connection=redis)], name=f"training@here-{number}", connection=redis)
-        worker.says = {"executor": says}
+        worker.says = lambda says=says: {"executor": says}
         worker.register_birth()
     redis.delete(worker.key)  # as Redis does in time with one that was killed
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from hearth_jobs import worker as worker_module
+from hearth_jobs.alive import waiting_workers
 from hearth_jobs.queues import Lane, enqueue
 from hearth_jobs.worker import HearthWorker, unique
 from redis import Redis
@@ -38,7 +39,10 @@ from hearth_jobs.connection import connect
 worker.SILENT_SECONDS, worker._MONITOR_SECONDS = 1.5, 1
 def make_ready():
     pathlib.Path(sys.argv[2], "ready").write_text(str(os.getpid()))
-worker.work(connect(RedisSettings(redis_url=sys.argv[1])), "a-queue", "test", make_ready if sys.argv[2:] else None)
+worker.work(
+    connect(RedisSettings(redis_url=sys.argv[1])), "a-queue", "test", make_ready if sys.argv[2:] else None,
+    says=lambda: {"models": "acme/one"},
+)
 """
 
 
@@ -154,6 +158,17 @@ def born(redis: Redis, name: str) -> HearthWorker:
     worker = HearthWorker([Queue("some", connection=redis)], name=name, connection=redis, serializer=JSONSerializer)
     worker.register_birth()
     return worker
+
+
+def test_who_waits_for_a_job_is_known_with_what_they_say_of_themselves(redis: Redis, tmp_path: Path) -> None:
+    assert waiting_workers(redis, LANE.queue, "models") == {}
+    with worker(redis, tmp_path):
+        until(lambda: waiting_workers(redis, LANE.queue, "models"))
+        ((name, told),) = waiting_workers(redis, LANE.queue, "models").items()
+        assert (name.partition("@")[0], told) == ("test", "acme/one")
+        enqueue(redis, LANE, "item")
+        horse(tmp_path / "item")
+        assert waiting_workers(redis, LANE.queue, "models") == {}
 
 
 def test_a_killed_container_begins_again_with_the_same_host_and_process_id(

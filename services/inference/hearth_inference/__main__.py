@@ -5,10 +5,14 @@ from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect
 from hearth_jobs.deployments import lane_for
 from hearth_jobs.worker import work
+from hearth_storage.config import HomeSettings
+from hearth_storage.model_store import model_ids
 from hearth_telemetry.logs import configure_logging
 from hearth_telemetry.traces import configure_tracing
 
+import hearth_inference.serve  # noqa: F401  # here, once, and not in each fork: it takes a second
 from hearth_inference.config import InferenceSettings
+from hearth_inference.turns import HOLDS
 
 
 def main() -> None:
@@ -17,7 +21,13 @@ def main() -> None:
     name = settings.worker_name or ("inference-llm" if settings.engine is Engine.VLLM else "inference-embedding")
     configure_logging(name)
     configure_tracing(name)
-    work(connect(RedisSettings()), lane_for(settings.engine).queue, name)
+    store = HomeSettings().models
+    work(
+        connect(RedisSettings()),
+        lane_for(settings.engine).queue,
+        name,
+        says=lambda: {HOLDS: " ".join(model_ids(store))},
+    )
 
 
 if __name__ == "__main__":

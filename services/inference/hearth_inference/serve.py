@@ -4,12 +4,13 @@ import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 
 from hearth_jobs import keys, owners
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect
-from hearth_jobs.deployments import DeploymentStore
+from hearth_jobs.deployments import DeploymentStore, lane_for
 from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.replicas import ReplicaStore
 from hearth_jobs.store import JobStore
@@ -18,20 +19,26 @@ from hearth_storage.objects import connect as connect_s3
 from hearth_telemetry import traces
 from redis import Redis
 from redis.exceptions import RedisError
+from rq import get_current_job
 
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines import driver_for
 from hearth_inference.holdings import Holdings
 from hearth_inference.keeper import Keeper
 from hearth_inference.node import Node
+from hearth_inference.turns import Turn
+from hearth_inference.weights import stored
 
 log = logging.getLogger(__name__)
 
 _PERIOD_SECONDS = 0.5
 
 
-def run(deployment_name: str) -> None:
-    """Serve a replica of this deployment that nobody holds, until it is not desired, or this worker is told to stop."""
+def run(deployment_name: str, passed_by: Sequence[str] = (), failed_on: Sequence[str] = ()) -> None:
+    """Serve a replica of this deployment that nobody holds, until it is not desired, or this worker is told to stop.
+
+    A worker without the model leaves it to one that has it, and one that cannot get the model to any other (`turns`).
+    """
     settings = InferenceSettings()
     redis = connect(RedisSettings())
     jobs, nodes, replicas = JobStore(redis), NodeRegistry(redis), ReplicaStore(redis)
@@ -43,7 +50,12 @@ def run(deployment_name: str) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     record, node_id = deployments.get(deployment_name), str(owners.this_process())
-    replica = replicas.claim(deployment_name, record.desired_replicas, node_id) if record and record.desired else None
+    desired, item = record.desired if record else None, get_current_job()
+    worker = item.worker_name if item else None
+    turn = Turn(redis, lane_for(settings.engine), deployment_name, worker or node_id, passed_by, failed_on)
+    if desired is not None and stored(home, redis, desired.model_id) is None and turn.passes_on(desired.model_id):
+        return
+    replica = replicas.claim(deployment_name, record.desired_replicas, node_id) if record and desired else None
     if replica is None:
         log.info("deployment %s has nothing left to be served", deployment_name)
         return
@@ -68,8 +80,12 @@ def run(deployment_name: str) -> None:
             s3=connect_s3(S3Settings()),
             keeper=keeper,
             holdings=holdings,
+            may_leave=turn.may_leave,
         )
         _loop(node, redis, stopping)
+    if node.left:
+        with contextlib.suppress(RedisError):  # management sees that nobody holds the replica
+            turn.leave()
     traces.flush()
 
 

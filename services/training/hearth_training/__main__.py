@@ -15,8 +15,8 @@ def main() -> None:
     """Run the worker."""
     configure_logging("training")
     configure_tracing("training")
-    says = {"executor": TrainingSettings().training_executor}
-    work(connect(RedisSettings()), TRAINING.queue, "training", make_ready, says)
+    executor = TrainingSettings().training_executor
+    work(connect(RedisSettings()), TRAINING.queue, "training", make_ready, lambda: {"executor": executor})
 
 
 if __name__ == "__main__":
