@@ -37,7 +37,7 @@ def at_work(services: Services, executor: str) -> None:
     """Register a training worker that says how its runs are done."""
     lane = Queue(TRAINING.queue, connection=services.redis)
     worker = HearthWorker([lane], name=f"training@{executor}", connection=services.redis)
-    worker.says = {"executor": executor}
+    worker.says = lambda: {"executor": executor}
     worker.register_birth()
 
 
