@@ -1,8 +1,8 @@
 """Fine-tuning: what a user asks for, what is recorded, and what worker and trainer tell each other."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from hearth_contracts.base import Frozen, Timestamp
 from hearth_contracts.datasets import DatasetFormat
@@ -30,6 +30,17 @@ class Resources(Frozen):
         default=None, description="of a Ray cluster's; null: one if the cluster has any"
     )
     cpus_per_worker: int = Field(default=1, ge=1, le=4096, description="cores of a Ray cluster's that each takes")
+    sharding: Literal["none", "full"] | None = Field(
+        default=None,
+        description="what each worker holds of the base: none, all of it (DDP); full, its part (FSDP); "
+        "null: full where one GPU could not hold it",
+    )
+
+    @model_validator(mode="after")
+    def _has_somebody_to_share_with(self) -> Self:
+        if self.sharding == "full" and self.workers == 1:
+            raise ValueError("sharding is among workers: ask for two or more, or leave it out")
+        return self
 
 
 class FinetuneRequest(Frozen):
@@ -57,6 +68,7 @@ class FinetunePlan(Frozen):
     rows: int = Field(description="rows of the dataset, those kept back for validation included")
     steps: int = Field(description="optimizer steps; fewer with packing or early stopping")
     hyperparameters: Hyperparameters
+    resources: Resources = Field(default=Resources(), description="as asked for, and whether the base is sharded")
     chosen: tuple[str, ...] = Field(description="the settings that were not given but chosen from model and data")
 
 

@@ -21,6 +21,10 @@ _LAYER_NUMBERS = 17
 """Numbers kept for the backward pass, a token, a layer and a hidden dimension: 34 bytes in 16 bits (Korthikanti et al.
 2022, Reducing Activation Recomputation, equation 1), less its attention scores, which fused attention never stores."""
 
+_LAYERS_GATHERED = 2
+"""Of a sharded base a process holds whole the layer that it calculates with, and the next, which is on its way (Zhao et
+al. 2023, PyTorch FSDP, section 3.3.2)."""
+
 _LOGITS_WIDTH = 12  # a token and a word of the vocabulary: logits in float32, their gradient, and the softmax between
 _CHECKPOINTS_KEPT = 2
 _TOKEN_BYTES = 3  # of a row as JSON: four in English text, fewer in others
@@ -42,6 +46,7 @@ class Training:
     dataset_rows: int
     packing: bool = False
     load_in_4bit: bool = False
+    shards: int = 1  # processes that hold the base together
 
     @property
     def width(self) -> float:
@@ -55,6 +60,13 @@ class Training:
             return self.facts.weights_as(self.width)
         narrow = sum(math.prod(tensor.shape) for tensor in self.facts.linear)
         return int(narrow * _QLORA_WIDTH + (self.facts.parameters - narrow) * 4)
+
+    def gathered_bytes(self) -> int:
+        """What one process has whole of a sharded base at a time: layers, and the vocabulary's side of the model."""
+        if self.shards == 1:
+            return 0
+        layers = sum(math.prod(tensor.shape) for tensor in self.facts.linear) / self.facts.layers * _LAYERS_GATHERED
+        return int((layers + self.facts.vocabulary * self.facts.hidden) * self.width)
 
     @property
     def tokens(self) -> int:
@@ -89,7 +101,8 @@ def training_needs(training: Training, machine: Machine, freed: Machine, disk: R
     """What training needs; `freed` is given back before it begins, by a training that runs now."""
     trained = training.trained()
     parts = {
-        "weights": training.weights_bytes,
+        "weights": training.weights_bytes // training.shards,
+        "gathered": training.gathered_bytes(),
         "adapter_and_gradients": 2 * _ADAPTER_WIDTH * trained,
         "optimizer": _OPTIMIZER_WIDTH * trained,
         "activations": training.activation_bytes(),

@@ -35,6 +35,20 @@ def llama_2_7b(**config: object) -> Facts:
     return facts_of({**LLAMA_2_7B, **config}, tuple(tensors))
 
 
+def llama_2_70b() -> Facts:
+    """The same of the largest of them, whose eight key-value heads make two of its layers' weights narrow."""
+    size = {"num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "hidden_size": 8192}
+    shapes = {"q_proj": (8192, 8192), "k_proj": (1024, 8192), "v_proj": (1024, 8192), "o_proj": (8192, 8192)}
+    shapes |= {"gate_proj": (28672, 8192), "up_proj": (28672, 8192), "down_proj": (8192, 28672)}
+    tensors = [Tensor(name, "F16", (32000, 8192)) for name in ("model.embed_tokens.weight", "lm_head.weight")]
+    tensors += [
+        Tensor(f"model.layers.{layer}.{name}.weight", "F16", shape)
+        for layer in range(80)
+        for name, shape in shapes.items()
+    ]
+    return facts_of({**LLAMA_2_7B, **size, "intermediate_size": 28672}, tuple(tensors))
+
+
 def serving(facts: Facts, **settings: object) -> Serving:
     defaults = EngineDefaults(engine_device="cpu")
     return Serving(facts, defaults.settled(EngineSettings.model_validate(settings), facts.context))
@@ -183,6 +197,20 @@ def test_training_seven_billion_on_a_24_gib_card_fits_only_in_4_bits() -> None:
     assert need.fits
     # 6.5 billion numbers in 4 bits, and 262 million of embeddings and norms in 32
     assert need.parts["weights"] / GIB == pytest.approx(3.11 + 0.98, abs=0.02)
+
+
+def test_seventy_billion_fit_on_eight_cards_that_share_the_base_and_on_none_alone() -> None:
+    machine = Machine(Room(64 * GIB, 60 * GIB), (Room(80 * GIB, 79 * GIB),))
+    disk = Room(100 * GIB, 50 * GIB)
+    alone, shared = (
+        by_resource(training_needs(training(llama_2_70b(), device="cuda", shards=shards), machine, NOTHING, disk))
+        for shards in (1, 8)
+    )
+    assert not alone[Resource.GPU_MEMORY].fits and alone[Resource.GPU_MEMORY].parts["gathered"] == 0
+    need = shared[Resource.GPU_MEMORY]
+    assert need.fits
+    assert need.parts["weights"] / GIB == pytest.approx(128.5 / 8, abs=0.1)
+    assert need.parts["gathered"] / GIB == pytest.approx(2 * 1.59 + 0.49, abs=0.02)  # two layers of 80, the vocabulary
 
 
 def test_a_base_is_reckoned_in_what_it_is_trained_in() -> None:

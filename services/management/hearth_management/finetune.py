@@ -21,7 +21,7 @@ from redis.client import Pipeline
 from hearth_management.defaults import Facts, is_quantized, read_config, settle
 from hearth_management.fit import finetune_report, require_room
 from hearth_management.models import require_base
-from hearth_management.resources import check_resources, require_cluster
+from hearth_management.resources import check_resources, is_open, require_cluster, settled
 from hearth_management.services import Services
 
 UNKNOWN = "there is no fine-tune {!r}; GET /v1/finetune/ lists what there is"
@@ -47,14 +47,19 @@ def plan(services: Services, request: FinetuneRequest) -> FinetunePlan:
     _check_rows(asked, dataset)
     settings = settle(asked, Facts(rows=dataset.rows, model_bytes=base.size_bytes, context=context))
     check_resources(services.redis, settings, request.resources)
-    return FinetunePlan(
+    planned = FinetunePlan(
         model_id=base.model_id,
         dataset_id=dataset.id,
         rows=dataset.rows,
         steps=settings.steps(dataset.rows - settings.kept_back(dataset.rows)),
         hyperparameters=settings,
+        resources=request.resources,
         chosen=tuple(name for name in Hyperparameters.model_fields if name not in asked.model_fields_set),
     )
+    if not is_open(request.resources):
+        return planned
+    needs = _takes(services, planned).needs
+    return planned.model_copy(update={"resources": settled(settings, request.resources, needs)})
 
 
 def _check(services: Services, asked: Hyperparameters, base: StoredModel, context: int | None) -> None:
@@ -101,10 +106,11 @@ def estimate(services: Services, request: FinetuneRequest) -> FitReport:
 
 
 def _takes(services: Services, planned: FinetunePlan | Finetune) -> FitReport:
-    settings = planned.hyperparameters
-    rows = min(8, settings.batch_size)  # the trainer's most at once, unless the batch is split otherwise
+    settings, resources = planned.hyperparameters, planned.resources
+    share = settings.batch_size // resources.workers
+    rows = min(8, share)  # the trainer's most at once, unless the batch is split otherwise
     if settings.gradient_accumulation_steps is not None:
-        rows = settings.batch_size // settings.gradient_accumulation_steps
+        rows = share // settings.gradient_accumulation_steps
     modules = settings.target_modules
     return finetune_report(
         services,
@@ -116,6 +122,7 @@ def _takes(services: Services, planned: FinetunePlan | Finetune) -> FitReport:
         target_modules=None if modules == "all-linear" else tuple(modules),
         packing=settings.packing,
         load_in_4bit=settings.load_in_4bit,
+        shards=resources.workers if resources.sharding == "full" else 1,
     )
 
 
@@ -133,7 +140,7 @@ def begin(services: Services, request: FinetuneRequest, remember: Recorder = no_
         dataset_id=planned.dataset_id,
         adapter_id=adapter_id_for(request.name, finetune_id),
         hyperparameters=planned.hyperparameters,
-        resources=request.resources,
+        resources=planned.resources,
         job_id=job.id,
         priority=request.priority,
         deploy=request.deploy,

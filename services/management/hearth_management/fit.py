@@ -76,6 +76,7 @@ def finetune_report(
     target_modules: tuple[str, ...] | None = None,
     packing: bool = False,
     load_in_4bit: bool = False,
+    shards: int = 1,
 ) -> FitReport:
     """What training an adapter takes, with deployments as they are and once any other training is over."""
     try:
@@ -94,6 +95,7 @@ def finetune_report(
         dataset_rows=dataset.rows,
         packing=packing,
         load_in_4bit=load_in_4bit,
+        shards=shards,
     )
     here = machine.look()
     # One training runs at a time, and what another takes now is free when this one begins. How much that is nobody

@@ -98,7 +98,9 @@ def test_workers_that_the_batch_can_be_split_among_are_recorded_and_others_refus
 ) -> None:
     refused(begin(resources={"workers": 3}), 422, "a batch of 8 rows", "ask for 2")
     answered(begin(resources={"workers": 4, "gpus_per_worker": 1}))
-    assert newest(client)["resources"] == {"workers": 4, "gpus_per_worker": 1, "cpus_per_worker": 1}
+    assert newest(client)["resources"] == {
+        "workers": 4, "gpus_per_worker": 1, "cpus_per_worker": 1, "sharding": "none",
+    }  # fmt: skip
 
 
 def test_a_base_that_is_quantized_is_refused(begin: Callable[..., httpx.Response], services: Services) -> None:

@@ -1,4 +1,4 @@
-"""What a run asks for of a Ray cluster: refused before it is queued where it cannot be had."""
+"""What a run asks for of a Ray cluster: refused before it is queued where it cannot be had, and settled."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,9 +6,13 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from hearth_contracts.finetune import Resources
+from hearth_contracts.fit import Need, Resource
+from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.names import new_id
 from hearth_jobs.queues import TRAINING
 from hearth_jobs.worker import HearthWorker
+from hearth_management.resources import settled
 from hearth_management.services import Services
 from rq import Queue
 
@@ -56,3 +60,48 @@ def test_where_every_training_worker_trains_on_its_own_machine_resources_are_ref
 
     at_work(services, "ray")
     answered(begin(TWO))
+
+
+@pytest.mark.parametrize(
+    ("resources", "settings", "words"),
+    [
+        ({"sharding": "full"}, {}, "two or more"),
+        ({"workers": 2, "sharding": "full"}, {"load_in_4bit": True}, "does not go with load_in_4bit"),
+        ({"workers": 2, "sharding": "full"}, {"use_dora": True}, "does not go with use_dora"),
+        ({"workers": 2, "sharding": "half"}, {}, "none"),
+    ],
+)
+def test_sharding_that_cannot_be_is_refused_in_words(
+    begin: Callable[..., httpx.Response],
+    services: Services,
+    resources: dict[str, Any],
+    settings: dict[str, Any],
+    words: str,
+) -> None:
+    refused(begin(resources, hyperparameters=settings), 422, words)
+    assert services.jobs.all() == []
+
+
+def need(gib: int, resource: Resource = Resource.GPU_MEMORY) -> Need:
+    """So much of a machine's 80 GiB."""
+    return Need(
+        resource=resource, needed_bytes=gib * 2**30, parts={}, available_bytes=0, total_bytes=80 * 2**30, fits=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("needs", "asked", "settings", "sharding"),
+    [
+        ([need(140)], {}, {}, "full"),
+        ([need(20)], {}, {}, "none"),  # also where another run fills the GPU now
+        ([need(140, Resource.MEMORY)], {}, {}, "none"),  # CPUs of one machine share its memory anyway
+        ([need(140)], {"gpus_per_worker": 0}, {}, "none"),
+        ([need(140)], {}, {"load_in_4bit": True}, "none"),
+        ([], {}, {}, "none"),
+    ],
+)
+def test_a_base_is_sharded_where_one_gpu_could_not_hold_it(
+    needs: list[Need], asked: dict[str, Any], settings: dict[str, Any], sharding: str
+) -> None:
+    found = settled(Hyperparameters(**settings), Resources(workers=4, **asked), needs)
+    assert found == Resources(workers=4, sharding=sharding, **asked)

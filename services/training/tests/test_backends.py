@@ -1,5 +1,7 @@
 """What every backend promises, shown on each: this machine, and a Ray cluster of two nodes on loopback."""
 
+import json
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ Curve = dict[int, float | None]
 pytestmark = pytest.mark.timeout(600)
 STEADY = SHORT.model_copy(update={"max_steps": 120, "lora_dropout": 0.02})  # dropout: random numbers must go on too
 LONG = SHORT.model_copy(update={"max_steps": 400, "save_steps": 20})
+WHOLE = SHORT.model_copy(update={"batch_size": 10})  # all rows in each step: who learns from which makes no difference
 UNFIT = SHORT.model_copy(update={"max_length": 8})  # no answer is within it
 
 
@@ -104,18 +107,49 @@ def test_on_its_own_machine_a_worker_refuses_resources_of_a_cluster(place: Place
     assert job.error is not None and "HEARTH_TRAINING_EXECUTOR=ray" in job.error
 
 
+@pytest.mark.parametrize("sharding", ["none", "full"])
 def test_a_ray_node_is_lost_and_the_run_goes_on_from_its_checkpoint_on_the_node_that_is_left(
-    place: Place, cluster: RayCluster, tmp_path: Path
+    place: Place, cluster: RayCluster, tmp_path: Path, sharding: str
 ) -> None:
     place.ray = cluster
-    finetune = place.begin(place.dataset().id, LONG, Resources(workers=2))
+    finetune = place.begin(place.dataset().id, LONG, Resources.model_validate({"workers": 2, "sharding": sharding}))
     with place.worker():
         place.until_step(finetune, 60)
         assert len([name for name in cluster.trainers() if "RayTrainWorker" in name]) == 2
-        cluster.lose(cluster.nodes[1])
+        cluster.lose(cluster.nodes[-1])
         job = place.over(finetune)
+    cluster.start_node()  # for the tests that follow
 
     assert (job.status, job.attempt) == (JobStatus.FINISHED, 1), place.told(finetune)
     assert place.resumed_at(finetune) >= 40
     assert list(place.curve(finetune)) == list(range(1, 401))
     fetch_adapter(place.s3, finetune.adapter_id, tmp_path)
+
+
+def test_workers_on_two_ray_nodes_that_share_the_base_make_the_adapter_that_one_process_makes(
+    place: Place, cluster: RayCluster, tmp_path: Path
+) -> None:
+    def made(resources: Resources) -> tuple[Curve, bytes]:
+        finetune = place.begin(place.dataset().id, WHOLE, resources)
+        with place.worker():
+            assert place.over(finetune).status is JobStatus.FINISHED, place.told(finetune)
+        adapter = fetch_adapter(place.s3, finetune.adapter_id, tmp_path)
+        return place.curve(finetune), (adapter / "adapter_model.safetensors").read_bytes()
+
+    curve, adapter = made(Resources())
+    place.ray = cluster
+    shared_curve, shared_adapter = made(Resources(workers=2, sharding="full"))
+    assert shared_curve == pytest.approx(curve, rel=1e-3)
+    assert header_of(shared_adapter) == header_of(adapter)
+    assert numbers_of(shared_adapter) == pytest.approx(numbers_of(adapter), abs=1e-3)
+
+
+def header_of(safetensors: bytes) -> object:
+    """Names, shapes and types of its tensors."""
+    return json.loads(safetensors[8 : 8 + int.from_bytes(safetensors[:8], "little")])
+
+
+def numbers_of(safetensors: bytes) -> list[float]:
+    """All of them, in float32."""
+    body = safetensors[8 + int.from_bytes(safetensors[:8], "little") :]
+    return list(struct.unpack(f"<{len(body) // 4}f", body))

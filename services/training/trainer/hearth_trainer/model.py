@@ -8,9 +8,10 @@ from hearth_contracts.finetune import RunSpec
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.precision import has_avx512, training_width
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, set_seed
 
 from hearth_trainer.refusal import Refused
+from hearth_trainer.sharding import load_base
 
 
 def load_tokenizer(spec: RunSpec) -> Any:
@@ -38,14 +39,7 @@ def load_adapted(spec: RunSpec) -> Any:
     """The base with a fresh adapter, whose first weights the seed determines. Raises Refused."""
     settings, dtype = spec.hyperparameters, _dtype(spec)
     quantization = _in_4_bits(dtype) if settings.load_in_4bit else None
-    model = AutoModelForCausalLM.from_pretrained(
-        spec.model_path,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        dtype=dtype,
-        quantization_config=quantization,
-    )
+    model = load_base(spec, dtype=dtype, quantization_config=quantization)
     if quantization is not None:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # as the trainer is told
     set_seed(settings.seed)  # the adapter's first weights are drawn before the trainer seeds anything

@@ -1,6 +1,5 @@
 """TRL's trainers, set as a run asks for and counting what they learn from."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from hearth_trainer.loss import LabelledLossTrainer, is_plain
 from hearth_trainer.preferences import dpo_trainer
 from hearth_trainer.reporter import Reporter
 from hearth_trainer.rows import Encoded, Split
+from hearth_trainer.sharding import PROCESSES, is_sharded
 
 MOST_ROWS_AT_ONCE = 8
 CHECKPOINTS_A_RUN = 10
-PROCESSES = int(os.environ.get("WORLD_SIZE", "1"))
-"""How many processes, each with a GPU of its own, train together; torchrun or Ray says so."""
 
 
 class Counted:
@@ -46,9 +44,12 @@ class CountedLabelledLoss(Counted, LabelledLossTrainer):
 def trainer_for(spec: RunSpec, tokenizer: Any, model: Any, split: Split, reporter: Reporter) -> Any:
     """A trainer of TRL's, ready to run."""
     if spec.hyperparameters.method == "sft":
-        return _sft_trainer(spec, tokenizer, model, split, reporter)
-    arguments = common_arguments(spec, len(split.train), bool(split.validation))
-    return dpo_trainer(spec, tokenizer, model, split, reporter, arguments, callbacks(spec, reporter))
+        trainer: Any = _sft_trainer(spec, tokenizer, model, split, reporter)
+    else:
+        arguments = common_arguments(spec, len(split.train), bool(split.validation))
+        trainer = dpo_trainer(spec, tokenizer, model, split, reporter, arguments, callbacks(spec, reporter))
+    trainer.args.save_only_model = False
+    return trainer
 
 
 def _sft_trainer(spec: RunSpec, tokenizer: Any, model: Any, split: Split, reporter: Reporter) -> SFTTrainer:
@@ -109,6 +110,9 @@ def common_arguments(spec: RunSpec, rows: int, validates: bool) -> dict[str, Any
         "logging_steps": 1,
         "save_steps": save_steps,
         "save_total_limit": 2,
+        # transformers refuses to save the optimizer beside a sharded base, since it might be sharded too. Ours is of
+        # the adapter alone, which is not; so `trainer_for` takes this back once the trainer is made.
+        "save_only_model": is_sharded(spec),
         "save_on_each_node": True,  # where early stopping goes back to the best one
         "report_to": [],
         "disable_tqdm": True,
