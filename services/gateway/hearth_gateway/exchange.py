@@ -405,7 +405,9 @@ class Exchange:
 
     def shut(self) -> None:
         """The gateway ends, and its patience is over."""
-        if not self._over:
+        if not self._over and not self._is_turn:
+            self.client_left()  # what comes before it on its connection is not answered, nor is it
+        elif not self._over:
             self._end_work()
             self._break_off(503, "had to be left: the gateway is shutting down")
 

@@ -61,8 +61,11 @@ class TokenProtocol(HttpToolsProtocol):
         self.exchange: Exchange | None = None  # being answered
         self.reading: Exchange | None = None  # its body is being read
         self.draining = False
+        self.goes_on = False  # with what was sent ahead
+        self.held = False  # it does not read what it was answered: nothing more is read of it either
         self.deadline = math.inf  # when what is awaited of the client must be there
         self.in_head = False
+        self.begins = False  # in what was read last
         self.head_bytes = 0
         self._found: dict[bytes, bytes] = {}  # of the head's headers those that an exchange needs
 
@@ -83,8 +86,9 @@ class TokenProtocol(HttpToolsProtocol):
                 exchange.client_left()
 
     def data_received(self, data: bytes) -> None:
+        self.begins = False
         super().data_received(data)
-        if self.in_head:
+        if self.in_head and not self.begins:  # else most of it may be requests before this one
             self.head_bytes += len(data)  # of a header whose end has not come the parser says nothing
             if self.head_bytes > self.plane.settings.max_head_bytes and not self.transport.is_closing():
                 self._give_up(_HEAD_TOO_LARGE)
@@ -103,15 +107,23 @@ class TokenProtocol(HttpToolsProtocol):
             self.plane.writes.flush()
             super().send_400_response(msg)
 
+    def eof_received(self) -> None:
+        self.plane.writes.flush()  # the transport closes itself now
+
     def pause_writing(self) -> None:
         super().pause_writing()
         if self.exchange is not None:
             self.exchange.pause()
+        elif not self._in_asgi():
+            self._hold()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self.exchange is not None:
             self.exchange.resume()
+        elif self.held:
+            self.held = False
+            self._go_on()
 
     def shutdown(self) -> None:
         """The server ends: close once what has begun is answered."""
@@ -121,8 +133,10 @@ class TokenProtocol(HttpToolsProtocol):
             super().shutdown()
 
     def check(self, now: float) -> None:
-        """Called twice a second: end the connection if the client is too slow with what it has to send."""
-        if now > self.deadline and not self.flow.read_paused and not self.transport.is_closing():
+        """Called twice a second: end the connection if the client is too slow with what it has to send, or to read."""
+        if self.held and now > self.deadline:
+            self.transport.abort()
+        elif now > self.deadline and not self.flow.read_paused and not self.transport.is_closing():
             self._give_up(_TOO_SLOW if self.in_head or self.reading is not None else b"")
 
     def _give_up(self, answer: bytes) -> None:
@@ -139,7 +153,7 @@ class TokenProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self.in_head = True
+        self.in_head = self.begins = True
         self.head_bytes = 0
         self.deadline = self.plane.now() + self.plane.settings.head_timeout
         self._found = {}
@@ -226,9 +240,16 @@ class TokenProtocol(HttpToolsProtocol):
 
     # One request after the other
 
+    def _in_asgi(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _is_busy(self) -> bool:
-        in_asgi = self.cycle is not None and not self.cycle.response_complete
-        return in_asgi or self.exchange is not None or bool(self.pipeline)
+        return self._in_asgi() or self.exchange is not None or self.held or bool(self.pipeline)
+
+    def _hold(self) -> None:
+        self.held = True
+        self.deadline = self.plane.now() + self.plane.settings.idle_timeout
+        self.flow.pause_reading()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn calls this for a request whose turn it is."""
@@ -271,14 +292,31 @@ class TokenProtocol(HttpToolsProtocol):
         if not self.keep_alive or self.draining:
             self.plane.writes.flush()
             self.transport.close()
+        elif self.flow.write_paused:
+            self._hold()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin what was sent ahead, until something takes its time."""
+        if self.goes_on:
+            return  # one that was answered at once: the loop below goes on, which no number of them makes deep
+        self.goes_on = True
+        try:
+            while self.pipeline and self.exchange is None and not self.held and not self.transport.is_closing():
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+                if not isinstance(cycle, Exchange):
+                    break
+        finally:
+            self.goes_on = False
+        if self.held or self.transport.is_closing():
             return
-        if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
-        elif self.reading is None and not self.in_head:
+        if self.exchange is None and not self._is_busy() and self.reading is None and not self.in_head:
             self.deadline = self.plane.now() + self.plane.settings.keep_alive_timeout
         self.flow.resume_reading()
 
     def cut(self) -> None:
-        """End the connection at once."""
+        """End the connection at once, after what it was sent."""
+        self.plane.writes.flush()
         self.transport.abort()

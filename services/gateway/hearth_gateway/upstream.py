@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         write = self.pool.writes.write
         if len(body) < MOST_JOINED:
             write(self.transport, head + body)
-        else:
+        else:  # not copied once more
             write(self.transport, head)
             write(self.transport, body)
 

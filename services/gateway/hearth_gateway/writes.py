@@ -14,7 +14,7 @@ MOST_TOGETHER = 32
 """So many are not kept waiting for the end of the turn, so that the other end works meanwhile."""
 
 MOST_JOINED = 65536
-"""Bytes that are rather copied together than written one after the other."""
+"""Bytes that are worth a write of their own."""
 
 
 class Writes:
@@ -27,14 +27,21 @@ class Writes:
         self._data: list[bytes] = []
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Send bytes, before this turn of the event loop ends."""
+        """Send bytes, before this turn of the event loop ends.
+
+        Many are sent now, so that their sender is held back as soon as the other end does not keep up.
+        """
         due = len(self._transports)
+        if len(data) >= MOST_JOINED:
+            self.flush()
+            transport.write(data)
+            return
         if due == 0:
             if self.at_work <= FEW:
                 transport.write(data)
                 return
             self._call_soon(self.flush)
-        elif self._transports[due - 1] is transport and len(data) < MOST_JOINED:
+        elif self._transports[due - 1] is transport:
             self._data[due - 1] += data
             return
         elif due >= MOST_TOGETHER:

@@ -524,3 +524,21 @@ def test_a_route_is_known_however_it_is_written(engine: Wire, dial: Dial, path: 
     exchange.read_body()
     exchange.reply(b"1")
     assert client.answer() == (200, b"1")
+
+
+def test_a_client_that_reads_no_answers_is_read_no_further_and_has_all_once_it_reads(place: Place) -> None:
+    request = (
+        b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n[]"  # refused in many words
+    )
+    with socket.create_connection(("127.0.0.1", place.http.base_url.port or 0), timeout=3) as client:
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < MORE_THAN_BUFFERS_HOLD:
+                sent += client.send(request[sent % len(request) :] + request * 1000)
+        assert sent < MORE_THAN_BUFFERS_HOLD
+        (held,) = [each for each in place.gateway.tokens.clients if each.held]
+        assert held.transport.get_write_buffer_size() < MORE_THAN_BUFFERS_HOLD // 64
+        status, found, rest = b"HTTP/1.1 400", 0, b""
+        while found < sent // len(request):
+            rest = rest[-len(status) + 1 :] + client.recv(1 << 20)
+            found += rest.count(status)
