@@ -65,7 +65,7 @@ class TokenProtocol(HttpToolsProtocol):
         self.held = False  # it does not read what it was answered: nothing more is read of it either
         self.deadline = math.inf  # when what is awaited of the client must be there
         self.in_head = False
-        self.begins = False  # in what was read last
+        self.begun = 0  # requests, in what was read last
         self.head_bytes = 0
         self._found: dict[bytes, bytes] = {}  # of the head's headers those that an exchange needs
 
@@ -86,9 +86,10 @@ class TokenProtocol(HttpToolsProtocol):
                 exchange.client_left()
 
     def data_received(self, data: bytes) -> None:
-        self.begins = False
+        is_next = not self.in_head and self.reading is None
+        self.begun = 0
         super().data_received(data)
-        if self.in_head and not self.begins:  # else most of it may be requests before this one
+        if self.in_head and self.begun <= is_next:  # else there were other requests in it, or the end of one
             self.head_bytes += len(data)  # of a header whose end has not come the parser says nothing
             if self.head_bytes > self.plane.settings.max_head_bytes and not self.transport.is_closing():
                 self._give_up(_HEAD_TOO_LARGE)
@@ -153,7 +154,8 @@ class TokenProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self.in_head = self.begins = True
+        self.in_head = True
+        self.begun += 1
         self.head_bytes = 0
         self.deadline = self.plane.now() + self.plane.settings.head_timeout
         self._found = {}
