@@ -32,6 +32,7 @@ class Resources(Frozen):
     cpus_per_worker: int = Field(default=1, ge=1, le=4096, description="cores of a Ray cluster's that each takes")
     sharding: Literal["none", "full"] | None = Field(
         default=None,
+        exclude_if=lambda sharding: sharding is None,  # a worker of the version before knows no such field
         description="what each worker holds of the base: none, all of it (DDP); full, its part (FSDP); "
         "null: full where one GPU could not hold it",
     )

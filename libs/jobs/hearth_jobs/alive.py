@@ -40,15 +40,15 @@ def said(redis: Redis, queue: str, word: str) -> list[str | None]:
 
 
 def waiting_workers(redis: Redis, queue: str, word: str) -> dict[str, str]:
-    """What each worker of `queue` that waits for a job says of itself under this word, or '', by the worker's name.
+    """What each worker of `queue` that waits for a job says of itself under this word, by the worker's name.
 
-    One that was killed is among them for some minutes more.
+    One that says nothing, as older versions do, is not among them; one that was killed is, for some minutes more.
     """
     found = {key: redis.hmget(key, "state", word) for key in Worker.all_keys(queue=Queue(queue, connection=redis))}
     return {
-        key.removeprefix(Worker.redis_worker_namespace_prefix): text(told or b"")
+        key.removeprefix(Worker.redis_worker_namespace_prefix): text(told)
         for key, (state, told) in found.items()
-        if state == WorkerStatus.IDLE.value.encode()
+        if told is not None and state == WorkerStatus.IDLE.value.encode()
     }
 
 

@@ -51,14 +51,14 @@ def bring(order: Order, store: Path) -> Fetched:
             there = find_model(store, model.model_id)  # another node of this store may have brought it
             if there is None or there.revision != model.revision:
                 shutil.rmtree(snapshot, ignore_errors=True)  # without a record of it nobody knows what is in it
-                if there is None:
-                    mark_fetched(folder)
                 scratch = folder / SCRATCH / model.revision
                 _leave_only(scratch)
                 check_room(store, total - done(), model.model_id)
                 _bring_files(order, scratch, folder / PARTIAL)
                 snapshot.parent.mkdir(exist_ok=True)
                 scratch.rename(snapshot)
+                if there is None:
+                    mark_fetched(folder)
                 record_model(store, model)
                 for emptied in (SCRATCH, PARTIAL):
                     shutil.rmtree(folder / emptied)

@@ -1,7 +1,7 @@
 """What nodes fetched into a store: it stays there until another model needs the room.
 
 A file `fetched` in a model's folder says that a node brought it, and, by its time, when an engine last ran on it. A
-folder without one was filled by somebody else, management or an operator, and is not ours to remove.
+model without one was put there by somebody else, management or an operator, and is not ours to remove.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from hearth_contracts.fit import Resource
 from hearth_contracts.models import StoredModel
 from hearth_fit.machine import Room, disk_room
 from hearth_fit.weigh import weigh, words
-from hearth_storage.model_store import delete_model, model_folder, model_in
+from hearth_storage.model_store import RECORD, delete_model, model_folder, model_in
 
 from hearth_models.files import PARTIAL, bytes_of
 from hearth_models.refusals import Refused
@@ -26,8 +26,8 @@ _MARK = "fetched"
 
 
 def is_fetched(folder: Path) -> bool:
-    """Whether a node brought what is in this model's folder."""
-    return (folder / _MARK).exists()
+    """Whether a node brought what is in this model's folder, or some of a model that is not whole yet."""
+    return (folder / _MARK).exists() or ((folder / SCRATCH).exists() and not (folder / RECORD).exists())
 
 
 def mark_fetched(folder: Path) -> None:
@@ -54,9 +54,9 @@ def make_room(store: Path, model: StoredModel, most: int, in_use: Collection[str
     Room is on the disk and, where `most` is not 0, among so many bytes for all that nodes fetch. Where even all of them
     would not make enough, none is removed. Gives their ids. Raises Refused when `most` leaves no room.
     """
-    marks = {model_in(mark.parent): mark for mark in store.glob(f"models--*/{_MARK}")}
-    sizes = {model_id: bytes_of(_files(mark.parent)) for model_id, mark in marks.items()}
-    others = sorted(marks.keys() - {model.model_id, *in_use}, key=lambda model_id: _time_of(marks[model_id]))
+    folders = {model_in(folder): folder for folder in store.glob("models--*") if is_fetched(folder)}
+    sizes = {model_id: bytes_of(_files(folder)) for model_id, folder in folders.items()}
+    others = sorted(folders.keys() - {model.model_id, *in_use}, key=lambda model_id: _last_use(folders[model_id]))
     free, taken = sum(sizes[model_id] for model_id in others), sum(sizes.values())
     coming = sum(file.bytes for file in model.files) - unfinished(model_folder(store, model.model_id))
     short = coming + SPARE_BYTES - disk_room(store).free
@@ -74,10 +74,10 @@ def make_room(store: Path, model: StoredModel, most: int, in_use: Collection[str
     return removed
 
 
-def _time_of(mark: Path) -> float:
+def _last_use(folder: Path) -> float:
     try:
-        return mark.stat().st_mtime
-    except FileNotFoundError:  # another node of this store has just removed it
+        return (folder / _MARK).stat().st_mtime
+    except FileNotFoundError:  # it never was whole, or another node of this store has just removed it
         return 0.0
 
 

@@ -8,7 +8,7 @@ from hearth_contracts.base import now
 from hearth_contracts.models import ModelFile, StoredModel
 from hearth_fit.machine import Room
 from hearth_models import fetched
-from hearth_models.fetched import make_room, mark_fetched, note_use
+from hearth_models.fetched import is_fetched, make_room, mark_fetched, note_use
 from hearth_models.refusals import Refused
 from hearth_models.room import SPARE_BYTES
 from hearth_storage.model_store import find_model, model_folder, model_ids, record_model, snapshot_path
@@ -66,6 +66,14 @@ def test_what_an_engine_ran_on_lately_goes_last_and_what_is_in_use_not_at_all(st
     assert model_ids(store) == {"acme/theirs", "acme/b"}
 
 
+def test_a_model_that_somebody_put_where_a_node_had_failed_to_fetch_it_is_theirs(store: Path) -> None:
+    theirs = model_folder(store, "acme/theirs")
+    (theirs / "fetching" / "one").mkdir(parents=True)
+    note_use(store, "acme/theirs")
+    assert not is_fetched(theirs)
+    assert "acme/theirs" not in make_room(store, model_of("new"), 11 * MIB, ())
+
+
 def test_what_would_not_help_stays(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 1)
     assert make_room(store, model_of("new", 100), 0, ()) == []
@@ -80,8 +88,7 @@ def test_what_came_of_a_model_before_it_was_cut_off_counts_and_may_go(
     for place in ("partial", "fetching/one"):
         (model_folder(store, "acme/cut") / place).mkdir(parents=True)
         (model_folder(store, "acme/cut") / place / "x").write_bytes(bytes(10 * MIB))
-    mark_fetched(model_folder(store, "acme/cut"))
     free(monkeypatch, 1)
     assert make_room(store, model_of("cut", 21), 0, ()) == []
-    assert make_room(store, model_of("new", 50), 0, ()) == ["acme/a", "acme/b", "acme/c", "acme/cut"]
+    assert make_room(store, model_of("new", 50), 0, ()) == ["acme/cut", "acme/a", "acme/b", "acme/c"]
     assert find_model(store, "acme/theirs") is not None

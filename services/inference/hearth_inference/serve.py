@@ -53,7 +53,7 @@ def run(deployment_name: str, passed_by: Sequence[str] = (), failed_on: Sequence
     desired, item = record.desired if record else None, get_current_job()
     worker = item.worker_name if item else None
     turn = Turn(redis, lane_for(settings.engine), deployment_name, worker or node_id, passed_by, failed_on)
-    if desired is not None and stored(home, redis, desired.model_id) is None and turn.passes_on(desired.model_id):
+    if desired is not None and not _has(home, redis, desired.model_id) and turn.passes_on(desired.model_id):
         return
     replica = replicas.claim(deployment_name, record.desired_replicas, node_id) if record and desired else None
     if replica is None:
@@ -87,6 +87,14 @@ def run(deployment_name: str, passed_by: Sequence[str] = (), failed_on: Sequence
         with contextlib.suppress(RedisError):  # management sees that nobody holds the replica
             turn.leave()
     traces.flush()
+
+
+def _has(home: HomeSettings, redis: Redis, model_id: str) -> bool:
+    """Whether this worker need not leave the model to others; what is wrong with it is said once it has a replica."""
+    try:
+        return stored(home, redis, model_id) is not None
+    except (OSError, ValueError):  # its record cannot be read
+        return True
 
 
 def _loop(node: Node, redis: Redis, stopping: threading.Event) -> None:
