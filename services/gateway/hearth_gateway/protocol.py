@@ -63,6 +63,7 @@ class TokenProtocol(HttpToolsProtocol):
         self.draining = False
         self.goes_on = False  # with what was sent ahead
         self.held = False  # it does not read what it was answered: nothing more is read of it either
+        self.held_until = math.inf
         self.deadline = math.inf  # when what is awaited of the client must be there
         self.in_head = False
         self.begun = 0  # requests, in what was read last
@@ -135,7 +136,7 @@ class TokenProtocol(HttpToolsProtocol):
 
     def check(self, now: float) -> None:
         """Called twice a second: end the connection if the client is too slow with what it has to send, or to read."""
-        if self.held and now > self.deadline:
+        if self.held and now > self.held_until:
             self.transport.abort()
         elif now > self.deadline and not self.flow.read_paused and not self.transport.is_closing():
             self._give_up(_TOO_SLOW if self.in_head or self.reading is not None else b"")
@@ -250,7 +251,7 @@ class TokenProtocol(HttpToolsProtocol):
 
     def _hold(self) -> None:
         self.held = True
-        self.deadline = self.plane.now() + self.plane.settings.idle_timeout
+        self.held_until = self.plane.now() + self.plane.settings.idle_timeout
         self.flow.pause_reading()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
