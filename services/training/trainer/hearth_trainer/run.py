@@ -42,7 +42,8 @@ def run(spec: RunSpec, events: Owner) -> int:
         events.say(RefusedEvent(reason=str(refusal)))
         return 0
     trainer = prepared.trainer
-    checkpoint = newest_valid(Path(trainer.args.output_dir))
+    with trainer.accelerator.local_main_process_first():  # two of one folder would remove the broken under each other
+        checkpoint = newest_valid(Path(trainer.args.output_dir))
     if checkpoint is not None:
         events.say(ResumedEvent(step=int(checkpoint.name.rpartition("-")[2])))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

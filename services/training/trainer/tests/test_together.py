@@ -73,8 +73,11 @@ def test_their_checkpoint_is_gone_on_from_by_as_many_and_by_one_alone(unmarked: 
     undisturbed = together(spec).losses
     for again in (together, train):
         (tmp_path / "adapter").rename(tmp_path / f"adapter-before-{again.__name__}")
+        torn = tmp_path / "checkpoints" / "checkpoint-20"
         for name in ("optimizer.pt", "adapter_model.safetensors"):
-            (tmp_path / "checkpoints" / "checkpoint-20" / name).unlink()
+            (torn / name).unlink()
+        for number in range(5000):  # so that removing it takes a while: one process removes, the others wait
+            (torn / str(number)).touch()
         resumed = again(spec)
         assert (resumed.code, resumed.resumed_from) == (0, [10]), resumed.log[-3000:]
         assert resumed.losses == pytest.approx({step: undisturbed[step] for step in range(11, 21)}, rel=1e-3)
