@@ -19,7 +19,7 @@ from minio.error import S3Error
 from urllib3.exceptions import HTTPError
 
 PART_BYTES = 5 * 2**20  # the least that S3 takes; it takes 10,000 of them, which is 48 GiB
-PARTS_IN_FLIGHT = 3
+PARTS_IN_FLIGHT = 6
 STALE = timedelta(hours=24)
 """What is left unfinished for so long has nobody who works on it."""
 
@@ -28,7 +28,7 @@ _sending_at_all = BoundedSemaphore(8)
 
 
 class ObjectWriter:
-    """Collects bytes into parts and sends them side by side; at most five parts are in memory."""
+    """Collects bytes into parts and sends them side by side; at most eight parts are in memory."""
 
     def __init__(self, client: Minio, bucket: str, key: str, content_type: str) -> None:
         self._client = client
