@@ -19,12 +19,15 @@ from hearth_contracts.deploy import DeploymentState, Engine, NodeReport
 from hearth_gateway.app import Gateway
 from hearth_gateway.config import GatewaySettings
 from hearth_gateway.server import server_options
+from hearth_gateway.tokens import TokenPlane
 from hearth_jobs.nodes import NodeRegistry
 from redis import Redis
 from starlette.types import Receive, Scope, Send
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
+from services.gateway.tests.dialled import Client, Dial
 from tests.support.servers import free_port, running
+from tests.support.wire import Wire, wire
 
 
 @dataclass
@@ -136,6 +139,38 @@ def place(redis: Redis, limits: dict[str, Any]) -> Iterator[Place]:
         stack.enter_context(running(serving(gateway, port)))
         http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20))
         yield Place(gateway, http, redis, serve)
+
+
+@pytest.fixture
+def engine(place: Place) -> Iterator[Wire]:
+    """An engine that serves LLM, played by the test."""
+    with wire() as far:
+        place.report(far, "LLM")  # type: ignore[arg-type]
+        yield far
+
+
+@pytest.fixture
+def dial(place: Place) -> Iterator[Dial]:
+    """Open connections to the gateway."""
+    opened: list[Client] = []
+
+    def one() -> Client:
+        port = place.http.base_url.port
+        assert port is not None
+        opened.append(Client(port))
+        return opened[-1]
+
+    yield one
+    for each in opened:
+        each.close()
+
+
+def plane(place: Place) -> TokenPlane:
+    return place.gateway.tokens
+
+
+def is_idle(place: Place) -> bool:
+    return not plane(place)._active and not plane(place)._held and not place.gateway.router._outstanding
 
 
 def asking(model: str, **more: Any) -> bytes:

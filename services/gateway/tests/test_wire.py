@@ -34,14 +34,6 @@ HALF = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 10
 
 
 @pytest.fixture
-def engine(place: Place) -> Iterator[Wire]:
-    """An engine that serves LLM, played by the test."""
-    with wire() as far:
-        place.report(far, "LLM")  # type: ignore[arg-type]
-        yield far
-
-
-@pytest.fixture
 def client(place: Place) -> Iterator[http.client.HTTPConnection]:
     """A client that can send a request without waiting for its answer."""
     port = place.http.base_url.port
