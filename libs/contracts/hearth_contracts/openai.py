@@ -66,12 +66,22 @@ class Page(Frozen, Generic[Item]):
 
 def page_of(items: list[Item], ids: list[str], *, after: str | None, limit: int) -> Page[Item]:
     """The page of at most `limit` items behind the one with the id `after`; an unknown `after` gives an empty page."""
+    cut = page_cut(ids, after=after, limit=limit)
+    return page_at(items[cut], ids, cut)
+
+
+def page_cut(ids: list[str], *, after: str | None, limit: int) -> slice:
+    """Which of all are on that page."""
     start = 0 if after is None else (ids.index(after) + 1 if after in ids else len(ids))
-    end = start + limit
-    shown = ids[start:end]
+    return slice(start, start + limit)
+
+
+def page_at(items: list[Item], ids: list[str], cut: slice) -> Page[Item]:
+    """The page that shows `items`, which are the part `cut` of all."""
+    shown = ids[cut]
     return Page(
-        data=tuple(items[start:end]),
-        has_more=end < len(ids),
+        data=tuple(items),
+        has_more=cut.stop < len(ids),
         first_id=shown[0] if shown else None,
         last_id=shown[-1] if shown else None,
     )

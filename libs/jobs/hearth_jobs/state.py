@@ -11,8 +11,12 @@ from hearth_jobs.replies import text
 
 log = logging.getLogger(__name__)
 
-STATE_VERSION = 1
-"""One more whenever an older Hearth could not work with what this one writes."""
+STATE_VERSION = 2
+"""One more whenever an older Hearth could not work with what this one writes: 2 since what exists is a log in S3."""
+
+_RAISE = """
+if tonumber(redis.call('GET', KEYS[1]) or '0') < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
+"""
 
 
 class StateTooNew(Exception):
@@ -31,13 +35,20 @@ def check_state(redis: Redis) -> int:
     return found
 
 
+def take_state(redis: Redis) -> None:
+    """What `check_state` does, and from now on no older Hearth starts. Raises StateTooNew, redis.RedisError."""
+    if check_state(redis) < STATE_VERSION:
+        redis.eval(_RAISE, 1, keys.STATE_VERSION, STATE_VERSION)
+        log.info("the state has version %d now", STATE_VERSION)
+
+
 def refuse_newer(redis: Redis) -> None:
     """What each service does first: end, saying why, where the state is newer than it knows.
 
     While Redis is away this cannot be told, and the service starts, so that it is there when Redis comes back.
     """
     try:
-        check_state(redis)
+        take_state(redis)
     except StateTooNew as reason:
         sys.exit(f"not started: {reason}")
     except RedisError as error:

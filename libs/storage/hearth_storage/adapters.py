@@ -1,7 +1,16 @@
-"""Adapters in S3: stored whole or not at all, fetched and verified before anything loads them."""
+"""Adapters in S3: stored whole or not at all, fetched and verified before anything loads them.
 
-from concurrent.futures import ThreadPoolExecutor
+Which there are is a log (`log`). An adapter can be stored again under its id, by the next attempt of its training, so
+an id in the log is the adapter's with a mark for each time: `<adapter id>~<8 hex digits>`.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
+from uuid import uuid4
 
 from hearth_contracts.adapters import AdapterManifest
 from minio import Minio
@@ -15,11 +24,16 @@ from hearth_storage.bundles import (
     put_files,
     put_manifest,
 )
+from hearth_storage.listing import list_keys
 from hearth_storage.locks import alone_in
+from hearth_storage.log import read_log, say_gone, say_made, sweep_log
 from hearth_storage.objects import ARTIFACTS, read_object
+from hearth_storage.register import Kind, Register
+from hearth_storage.writer import STALE
 
-READERS = 16
-"""Manifests that are read at once where all are listed."""
+log = logging.getLogger(__name__)
+
+ADAPTERS = "adapters/"
 
 
 class AdapterMissing(Exception):
@@ -32,13 +46,14 @@ class AdapterCorrupt(Exception):
 
 def adapter_prefix(adapter_id: str) -> str:
     """Where an adapter's objects lie."""
-    return f"adapters/{adapter_id}"
+    return f"{ADAPTERS}{adapter_id}"
 
 
 def store_adapter(client: Minio, folder: Path, manifest: AdapterManifest) -> None:
     """Put the files, then the manifest: until that is there the adapter does not exist. Safe to repeat."""
     prefix = adapter_prefix(manifest.adapter_id)
     put_files(client, prefix, folder, manifest.files)
+    say_made(client, ARTIFACTS, _mark(manifest.adapter_id))
     put_manifest(client, prefix, manifest)
 
 
@@ -48,16 +63,42 @@ def read_manifest(client: Minio, adapter_id: str) -> AdapterManifest | None:
     return None if body is None else AdapterManifest.model_validate_json(body)
 
 
+@dataclass(frozen=True)
+class _Kept:
+    line: bytes
+
+    @cached_property
+    def manifest(self) -> AdapterManifest:
+        return AdapterManifest.model_validate_json(self.line)
+
+
+class Adapters:
+    """The adapters that there are. Safe to share between threads; one a process is enough."""
+
+    def __init__(self, client: Minio) -> None:
+        self._client = client
+        kind = Kind(ARTIFACTS, ",".join(AdapterManifest.model_fields), _read_line, _Kept, _adopt_all)
+        self._register: Register[_Kept] = Register(client, kind)
+
+    def manifests(self) -> list[AdapterManifest]:
+        """All that exist, by id. Raises S3Error, urllib3's HTTPError."""
+        found = {kept.manifest.adapter_id: kept.manifest for kept in self._register.records().values()}
+        return [found[adapter_id] for adapter_id in sorted(found)]
+
+    def sweep(self, age: timedelta = STALE) -> None:
+        """Mend what died between two steps longer than `age` ago, shorten the log, and write a snapshot."""
+        self._register.prepare()
+        mended = sweep_log(self._client, ARTIFACTS, _stored(self._client), age, _adapter_of)
+        _adopt(self._client, mended.unlogged)
+        for adapter_id in mended.undeleted:
+            log.warning("deleting the adapter %s: whoever began that has died", adapter_id)
+            delete_bundle(self._client, adapter_prefix(adapter_id))
+        self._register.save()
+
+
 def list_manifests(client: Minio) -> list[AdapterManifest]:
-    """All adapters that exist, by id."""
-    names = [
-        entry.object_name.split("/")[1]
-        for entry in client.list_objects(bucket_name=ARTIFACTS, prefix="adapters/")
-        if entry.object_name
-    ]
-    with ThreadPoolExecutor(READERS) as pool:
-        read = pool.map(lambda name: read_manifest(client, name), sorted(names))
-        return [manifest for manifest in read if manifest is not None]
+    """All adapters that exist, by id, for whoever asks once."""
+    return Adapters(client).manifests()
 
 
 def fetch_adapter(client: Minio, adapter_id: str, root: Path) -> Path:
@@ -79,5 +120,40 @@ def fetch_adapter(client: Minio, adapter_id: str, root: Path) -> Path:
 
 
 def delete_adapter(client: Minio, adapter_id: str) -> None:
-    """Remove an adapter: it stops existing at once, then its files go."""
+    """Remove an adapter: it is listed no more, then it stops existing, then its files go. Safe to repeat."""
+    marks = {fact.id for fact in read_log(client, ARTIFACTS) if _adapter_of(fact.id) == adapter_id}
+    for mark in marks:
+        say_gone(client, ARTIFACTS, mark)
     delete_bundle(client, adapter_prefix(adapter_id))
+
+
+def _mark(adapter_id: str) -> str:
+    return f"{adapter_id}~{uuid4().hex[:8]}"
+
+
+def _adapter_of(mark: str) -> str:
+    return mark.partition("~")[0]
+
+
+def _read_line(client: Minio, mark: str) -> bytes | None:
+    manifest = read_manifest(client, _adapter_of(mark))
+    return None if manifest is None else manifest.model_dump_json().encode()
+
+
+def _stored(client: Minio) -> set[str]:
+    """The ids of all adapters that have a manifest."""
+    keys = (listed.key.split("/") for listed in list_keys(client, ARTIFACTS, ADAPTERS))
+    return {parts[1] for parts in keys if parts[2:] == [MANIFEST]}
+
+
+def _adopt_all(client: Minio) -> None:
+    """Put the adapters of a Hearth that had no log into it."""
+    logged = {_adapter_of(fact.id) for fact in read_log(client, ARTIFACTS)}
+    found = _stored(client) - logged
+    _adopt(client, found)
+    log.info("adapters taken into the log: %d", len(found))
+
+
+def _adopt(client: Minio, adapter_ids: Iterable[str]) -> None:
+    for adapter_id in adapter_ids:
+        say_made(client, ARTIFACTS, _mark(adapter_id))

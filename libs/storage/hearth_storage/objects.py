@@ -1,10 +1,13 @@
 """The S3 client, and the two buckets that Hearth keeps."""
 
+from collections.abc import Iterable
+from io import BytesIO
 from typing import Any
 
 import urllib3
 from minio import Minio
-from minio.error import MinioException, S3Error
+from minio.deleteobjects import DeleteObject
+from minio.error import MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
 from hearth_storage.config import S3Settings
@@ -95,3 +98,17 @@ def read_object(client: Minio, bucket: str, key: str) -> bytes | None:
     finally:
         reply.close()
         reply.release_conn()
+
+
+def write_object(client: Minio, bucket: str, key: str, body: bytes = b"") -> None:
+    """Put a small object."""
+    client.put_object(
+        bucket_name=bucket, object_name=key, data=BytesIO(body), length=len(body), content_type="application/json"
+    )
+
+
+def remove_objects(client: Minio, bucket: str, keys: Iterable[str]) -> None:
+    """Remove objects, a thousand with each request; what is not there is as good as removed."""
+    for error in client.remove_objects(bucket_name=bucket, delete_object_list=map(DeleteObject, keys)):
+        if error.code not in MISSING:
+            raise ServerError(f"S3 did not remove {error.name}: {error.code} {error.message}", 500)

@@ -1,74 +1,99 @@
-"""What processes that died have left in S3: removed once it is so old that nobody can still be at work on it."""
+"""What processes that died have left in S3: mended or removed once it is so old that nobody can still be at work on
+it."""
 
 import logging
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from hearth_contracts.names import is_record_id
-from hearth_storage.datasets import read_dataset, rows_key
-from hearth_storage.objects import DATASETS
+from hearth_storage.datasets import read_dataset
+from hearth_storage.listing import Listed, list_keys, seconds
+from hearth_storage.log import sweep_log
+from hearth_storage.objects import DATASETS, remove_objects
 from hearth_storage.writer import STALE, abort_stale_uploads
-from minio.datatypes import Object
+from minio import Minio
 
-from hearth_dataset.catalogue import INDEX, LEAVING, Catalogue
+from hearth_dataset.adoption import INDEX, adopt, recorded_by
+from hearth_dataset.catalogue import Catalogue
+from hearth_dataset.contents import LEAVING, USES, Use, release_all, use_of
 from hearth_dataset.uploads import KEPT, UPLOADS, remove_upload
 
 log = logging.getLogger(__name__)
 
+ROWS = "/data.jsonl"
+
+
+@dataclass
+class _Found:
+    """What one listing of the bucket showed."""
+
+    records: set[str] = field(default_factory=set)
+    old_rows: set[str] = field(default_factory=set)
+    users: set[str] = field(default_factory=set)  # datasets that use some content
+    contents: set[str] = field(default_factory=set)  # that some dataset uses
+    old_uses: list[Use] = field(default_factory=list)  # without a record
+    old_marks: list[str] = field(default_factory=list)
+    uploads: dict[str, bool] = field(default_factory=dict)  # whether each was given up
+
 
 def sweep(catalogue: Catalogue, age: timedelta = STALE, upload_age: timedelta = KEPT) -> None:
-    """Remove what is older than `age` and belongs to no dataset; put into the index what is missing there.
+    """Mend what died, and remove what is older than `age` and belongs to no dataset; write a snapshot for processes
+    to come.
 
     Uploads in parts to which nothing was added for `upload_age` are given up.
     """
-    abort_stale_uploads(catalogue.s3, DATASETS, age)
-    _sweep_index(catalogue, age)
-    _sweep_rows(catalogue, age)
-    _sweep_uploads(catalogue, upload_age)
-    for key in _old(catalogue, LEAVING, age):
-        catalogue.s3.remove_object(bucket_name=DATASETS, object_name=key)
+    s3 = catalogue.s3
+    catalogue.register.prepare()
+    abort_stale_uploads(s3, DATASETS, age)
+    found = _look(s3, age, upload_age)
+    mended = sweep_log(s3, DATASETS, found.records, age)  # after the records were listed
+    adopt(s3, mended.unlogged | (found.records - found.users))
+    for dataset_id in mended.undeleted:
+        if (dataset := read_dataset(s3, dataset_id)) is not None:
+            log.warning("deleting %s: whoever began that has died", dataset_id)
+            catalogue.delete(dataset)
+    _sweep_contents(s3, found)
+    for upload_id, given_up in found.uploads.items():
+        if given_up:
+            log.warning("removing the upload %s: it was given up", upload_id)
+            remove_upload(s3, upload_id)
+    remove_objects(s3, DATASETS, found.old_marks)
+    catalogue.register.save()
 
 
-def _sweep_index(catalogue: Catalogue, age: timedelta) -> None:
-    """Entries without their record: a process died between the two."""
-    recorded = {dataset.id for dataset in catalogue.everyones()}
-    for key in _old(catalogue, INDEX, age):
-        dataset_id, _, content_id = key.removeprefix(INDEX).partition(".")
-        if dataset_id not in recorded:
-            log.warning("removing %s: it has no record", key)
-            catalogue.s3.remove_object(bucket_name=DATASETS, object_name=key)
-            catalogue.release(content_id)
+def _look(s3: Minio, age: timedelta, upload_age: timedelta) -> _Found:
+    """Everything in the bucket once, by key: `uses/` comes after records and rows, so none of them lacks its entry."""
+    found = _Found()
+    for listed in list_keys(s3, DATASETS):
+        top, _, name = listed.key.partition("/")
+        if is_record_id(top):
+            if recorded_by(listed.key):
+                found.records.add(top)
+            elif listed.key.endswith(ROWS) and _is_old(listed, age):
+                found.old_rows.add(top)
+        elif listed.key.startswith(USES) and (use := use_of(listed.key)) is not None:
+            found.users.add(use.dataset_id)
+            if use.dataset_id not in found.records and _is_old(listed, age):
+                found.old_uses.append(use)
+            else:
+                found.contents.add(use.content_id)
+        elif listed.key.startswith((LEAVING, INDEX)) and _is_old(listed, age):
+            found.old_marks.append(listed.key)
+        elif listed.key.startswith(UPLOADS):
+            upload_id = name.partition("/")[0]
+            found.uploads[upload_id] = found.uploads.get(upload_id, True) and _is_old(listed, upload_age)
+    return found
 
 
-def _sweep_rows(catalogue: Catalogue, age: timedelta) -> None:
-    """Rows that nobody uses: an upload that was never recorded, or whose rows were there already."""
-    entries = catalogue.entries()
-    indexed, used = {dataset_id for dataset_id, _ in entries}, {content_id for _, content_id in entries}
-    for entry in catalogue.s3.list_objects(bucket_name=DATASETS):
-        found = str(entry.object_name).rstrip("/")
-        if not is_record_id(found) or found in used:
-            continue
-        if found not in indexed and (dataset := read_dataset(catalogue.s3, found)) is not None:
-            catalogue.adopt(dataset)
-        elif any(_old(catalogue, rows_key(found), age)):
-            log.warning("removing %s: no dataset uses it", rows_key(found))
-            catalogue.release(found)
+def _sweep_contents(s3: Minio, found: _Found) -> None:
+    """Entries without their record, and rows that nobody uses: a process died between two steps."""
+    for use in found.old_uses:
+        log.warning("removing %s: it has no record", use.key)
+    remove_objects(s3, DATASETS, [use.key for use in found.old_uses])
+    for content_id in release_all(s3, found.old_rows - found.contents):
+        log.warning("removed the rows %s: no dataset used them", content_id)
 
 
-def _sweep_uploads(catalogue: Catalogue, age: timedelta) -> None:
-    for entry in catalogue.s3.list_objects(bucket_name=DATASETS, prefix=UPLOADS):
-        prefix = str(entry.object_name)
-        parts = catalogue.s3.list_objects(bucket_name=DATASETS, prefix=prefix, recursive=True)
-        if all(_is_old(part, age) for part in parts):
-            log.warning("removing %s: it was given up", prefix)
-            remove_upload(catalogue.s3, prefix.removeprefix(UPLOADS).rstrip("/"))
-
-
-def _old(catalogue: Catalogue, prefix: str, age: timedelta) -> Iterator[str]:
-    for entry in catalogue.s3.list_objects(bucket_name=DATASETS, prefix=prefix):
-        if _is_old(entry, age) and not entry.is_dir:
-            yield str(entry.object_name)
-
-
-def _is_old(entry: Object, age: timedelta) -> bool:
-    return entry.last_modified is not None and datetime.now(UTC) - entry.last_modified > age
+def _is_old(listed: Listed, age: timedelta) -> bool:
+    return time.time() - seconds(listed.modified) > age.total_seconds()

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from hearth_jobs.state import check_state
+from hearth_jobs.state import take_state
 from hearth_storage.objects import ARTIFACTS, DATASETS, ensure_bucket
 from hearth_storage.writer import STALE, abort_stale_uploads
 from hearth_web.app import build_app
@@ -29,6 +29,7 @@ def management_app(services: Services) -> FastAPI:
     def sweep_artifacts() -> None:
         ensure_bucket(services.s3, ARTIFACTS)
         abort_stale_uploads(services.s3, ARTIFACTS, STALE)
+        services.adapters.sweep()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -45,7 +46,7 @@ def management_app(services: Services) -> FastAPI:
     app = build_app(
         title="Hearth management",
         description="Models, deployments, jobs and fine-tunes.",
-        checks={"redis": lambda: check_state(services.redis), "s3": check_s3},  # a newer state is one to leave alone
+        checks={"redis": lambda: take_state(services.redis), "s3": check_s3},  # a newer state is one to leave alone
         unavailable={RedisConnectionError: "Redis", RedisTimeoutError: "Redis", HTTPError: "the S3 server"},
         lifespan=lifespan,
         collectors=(

@@ -33,6 +33,7 @@ from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.model_store import list_models, model_folder
 from hearth_storage.objects import ARTIFACTS, DATASETS, ensure_bucket
 from hearth_storage.objects import connect as connect_s3
+from hearth_storage.register import SNAPSHOT
 from minio import Minio
 from minio.error import S3Error
 from redis import Redis
@@ -138,6 +139,8 @@ def _write(archive: tarfile.TarFile, state: int, redis: Redis, s3: Minio, models
         if not s3.bucket_exists(bucket_name=bucket):
             continue
         for entry in s3.list_objects(bucket_name=bucket, recursive=True):
+            if entry.object_name == SNAPSHOT:  # of a moment that this backup is not of; the next sweep writes one
+                continue
             if models is None and bucket == ARTIFACTS and str(entry.object_name).startswith(SHARED):
                 continue
             reply: Any = s3.get_object(bucket_name=bucket, object_name=str(entry.object_name))

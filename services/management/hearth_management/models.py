@@ -18,7 +18,7 @@ from hearth_jobs.models import forget_model, model_of, put_model
 from hearth_jobs.queues import DOWNLOADS, Lane, enqueue
 from hearth_models.refusals import Refused
 from hearth_models.share import unshare_model
-from hearth_storage.adapters import delete_adapter, list_manifests, read_manifest
+from hearth_storage.adapters import delete_adapter, read_manifest
 from hearth_storage.model_store import delete_model, find_model, list_models, model_folder, snapshot_path
 from huggingface_hub import constants
 from redis.client import Pipeline
@@ -54,7 +54,7 @@ def entries(services: Services) -> list[ModelEntry]:
             license=manifest.license,
             created_at=manifest.created_at,
         )
-        for manifest in list_manifests(services.s3)
+        for manifest in services.adapters.manifests()
     ]
     return [*bases, *adapters]
 

@@ -10,6 +10,7 @@ from hearth_jobs.idempotency import Idempotency
 from hearth_jobs.nodes import NodeRegistry
 from hearth_jobs.replicas import ReplicaStore
 from hearth_jobs.store import JobStore
+from hearth_storage.adapters import Adapters
 from hearth_storage.config import HomeSettings, S3Settings
 from hearth_storage.objects import connect as connect_s3
 from minio import Minio
@@ -26,6 +27,7 @@ class Services:
     home: HomeSettings
     redis: Redis
     s3: Minio
+    adapters: Adapters
     jobs: JobStore
     deployments: DeploymentStore
     finetunes: FinetuneStore
@@ -40,11 +42,13 @@ def build_services(
     """Everything, lazily connected."""
     redis = connect_redis(redis_settings)
     jobs = JobStore(redis)
+    s3 = connect_s3(s3_settings)
     return Services(
         settings=settings,
         home=home,
         redis=redis,
-        s3=connect_s3(s3_settings),
+        s3=s3,
+        adapters=Adapters(s3),
         jobs=jobs,
         deployments=DeploymentStore(redis, jobs),
         finetunes=FinetuneStore(redis),

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from hearth_contracts.base import Frozen
 from hearth_contracts.datasets import Dataset
 from hearth_contracts.errors import BadRequest, Invalid, NotFound
-from hearth_contracts.openai import OpenAIError, Page, dataset_id_of, file_id, page_of
+from hearth_contracts.openai import OpenAIError, Page, dataset_id_of, file_id, page_at, page_cut
 from redis import Redis
 
 from hearth_dataset.api.download import CONTENT, download
@@ -118,10 +118,12 @@ def routes(catalogue: Catalogue, redis: Redis, settings: DatasetSettings) -> API
         order: Order = Order.DESC,
         after: str | None = Query(default=None, description="the last id of the page before"),
     ) -> Page[File]:
-        files = [_file(dataset) for dataset in catalogue.usable()] if purpose in (None, PURPOSE) else []
+        found = catalogue.usable() if purpose in (None, PURPOSE) else []
         if order is Order.ASC:
-            files.reverse()
-        return page_of(files, [file.id for file in files], after=after, limit=limit)
+            found.reverse()
+        ids = [file_id(each.id) for each in found]
+        cut = page_cut(ids, after=after, limit=limit)
+        return page_at([_file(Dataset.model_validate_json(each.line)) for each in found[cut]], ids, cut)
 
     @router.get("/{file_id}", summary="What is known of a file")
     def retrieve(file_id: str) -> File:

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Body, Path, Request
 from hearth_contracts.datasets import Dataset
 from hearth_contracts.uploads import NewUpload, PartUrl, Upload, UploadPart
 
-from hearth_dataset.api.routes import PRIVATE
 from hearth_dataset.api.streaming import stream_to
+from hearth_dataset.catalogue import PRIVATE
 from hearth_dataset.uploads import MOST_PARTS, Uploads
 
 BYTES: dict[str, Any] = {

@@ -1,0 +1,269 @@
+"""A bucket's records as a list that costs what changed since the last one, however many there are: see `log`.
+
+Each process keeps what it has read. To list, it asks S3 for the names in the log behind its cursor, reads the records
+of ids that it does not know, and forgets those that are gone. A record never changes, so it is read once; one that is
+not there yet is asked for again by the next list, and is not listed meanwhile. A new process begins with a snapshot,
+which each sweep writes.
+
+Why nobody misses a change:
+
+- A list of S3 has all that was put before it began. Whoever asks here gets a list that began after they asked.
+- The cursor. A name holds its writer's clock, and S3 refuses writers (RequestTimeTooSkewed) whose clock is 15 minutes
+  off its own. So what S3 takes after its clock stood at T has a name of T less 15 minutes or later; five more are for
+  a put that takes long and for servers of S3 that differ. The cursor is T less 20 minutes, where T is what S3's clock
+  showed at least when the last list began (`server_clock`); what lies behind it is read again by each list.
+- Order of made and gone does not matter, and an id is never used again. Gone ids are remembered for an hour of names,
+  which is longer than any entry of theirs can still come.
+- A writer that dies between two steps leaves an entry without a record, which is not listed, or a record that is said
+  to be gone, which is not listed either; `sweep_log` mends both.
+- A sweep removes pairs of made and gone a day after. Who has read nothing for 23 hours could have missed one, and
+  begins anew; a snapshot older than 12 hours is not used. Both by the clock that ran most, so that a suspended
+  machine counts.
+- A snapshot is one object, so it is whole, and true for the moment of its cursor, whoever wrote it last and whatever
+  was made, deleted or swept since. It carries what is not settled: ids whose record is not there yet, and the gone
+  ones remembered.
+"""
+
+import io
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from minio import Minio
+from minio.error import S3Error
+
+from hearth_storage.listing import seconds
+from hearth_storage.log import name_at, read_log
+from hearth_storage.objects import MISSING, ensure_bucket, object_size, write_object
+from hearth_storage.server_clock import ServerClock
+from hearth_storage.writer import writing
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT = "catalogue/snapshot.jsonl"
+ADOPTED = "catalogue/adopted"
+"""Says that all records from before there was a log are in it."""
+
+WINDOW_SECONDS = 20 * 60.0
+GONE_SECONDS = 3600.0
+"""For how much of names behind the cursor gone ids are remembered."""
+
+FRESH_SECONDS = 23 * 3600.0
+SNAPSHOT_SECONDS = 12 * 3600.0
+PENDING_SECONDS = 24 * 3600.0
+"""An entry so old without a record has lost its writer; the sweep says so, and nobody asks any more."""
+
+READERS = 16
+
+
+class Kept(Protocol):
+    """What a process keeps of a record."""
+
+    @property
+    def line(self) -> bytes:
+        """All of it as JSON, in one line: what a snapshot has."""
+
+
+Record = TypeVar("Record", bound=Kept)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[Record]):
+    """What is registered."""
+
+    bucket: str
+    form: str  # of the lines; a snapshot of another form is not used
+    read: Callable[[Minio, str], bytes | None]  # a record's line by its id in the log, or None when there is none
+    keep: Callable[[bytes], Record]  # of a line
+    adopt: Callable[[Minio], None]  # put what was recorded without a log into it; may be cut off, and run twice
+
+
+class Register(Generic[Record]):
+    """All records of a kind that exist. Safe to share between threads; one a process is enough."""
+
+    def __init__(self, client: Minio, kind: Kind[Record]) -> None:
+        self._client = client
+        self._kind = kind
+        self._preparing = threading.Lock()
+        self._prepared = False
+        self._reading = threading.Lock()
+        self._begun = 0  # lists of S3 that began, and of these the last that ended, and how
+        self._ended = 0
+        self._failure: Exception | None = None
+        self._forget_all()
+
+    def records(self) -> Mapping[str, Record]:
+        """What exists, by the ids in the log. Never changed in place: another mapping whenever something changed.
+
+        Raises S3Error, urllib3's HTTPError.
+        """
+        self.prepare()
+        begun = self._begun
+        with self._reading:
+            if self._ended <= begun:  # none began since we asked
+                self._begun += 1
+                try:
+                    self._failure = None
+                    self._read()
+                except Exception as failure:
+                    self._failure = failure
+                self._ended = self._begun
+            if self._failure is not None:  # theirs is ours too: S3 is away, and not each shall wait for it in turn
+                raise self._failure
+            return self._records
+
+    def prepare(self) -> None:
+        """See that what was recorded before there was a log is in it; once, and at once when it is."""
+        if self._prepared:
+            return
+        with self._preparing:
+            if self._prepared:
+                return
+            bucket = self._kind.bucket
+            ensure_bucket(self._client, bucket)
+            if object_size(self._client, bucket, ADOPTED) is None:
+                self._kind.adopt(self._client)
+                write_object(self._client, bucket, ADOPTED)
+            self._prepared = True
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _forget_all(self) -> None:
+        self._records: dict[str, Record] = {}
+        self._fetched: dict[str, Record] = {}  # by a list that failed then
+        self._pending: dict[str, str] = {}  # made, and not recorded yet: when, as S3 says
+        self._gone: dict[str, str] = {}  # with the names that said so
+        self._clock = ServerClock()
+        self._read_at = 0.0  # what S3's clock showed at least when the last list began
+        self._read_since: tuple[float, float] | None = None  # when that was, by the two clocks that may run on
+
+    def _read(self) -> None:
+        if self._read_since is None or _passed(self._read_since) > FRESH_SECONDS:
+            self._forget_all()
+            self._read_since = _now()
+            self._load()
+        since, began = _now(), time.monotonic()
+        made: dict[str, str] = {}
+        gone = dict(self._gone)
+        latest = ""
+        for fact in read_log(self._client, self._kind.bucket, _names_from(self._read_at)):
+            if fact.is_gone:
+                gone[fact.id] = fact.key
+            elif fact.id not in self._records:
+                made[fact.id] = fact.modified
+            latest = max(latest, fact.modified)
+        if _passed(self._read_since) > FRESH_SECONDS:  # frozen in the middle of it
+            self._read_since = None
+            self._read()
+            return
+        if latest:
+            self._clock.saw(seconds(latest))
+        pending = {each: at for each, at in (self._pending | made).items() if each not in gone}
+        self._fetch([each for each in pending if each not in self._fetched])
+        if self._fetched or not gone.keys().isdisjoint(self._records):
+            both = self._records | self._fetched
+            self._records = {each: kept for each, kept in both.items() if each not in gone}
+        self._read_at, self._read_since = self._clock.at(began), since
+        lost = self._read_at - PENDING_SECONDS
+        self._pending = {each: at for each, at in pending.items() if each not in self._fetched and seconds(at) > lost}
+        self._fetched = {}
+        forgotten = _names_from(self._read_at - GONE_SECONDS)
+        self._gone = {each: key for each, key in gone.items() if key > forgotten}
+
+    def _fetch(self, ids: list[str]) -> None:
+        """Read the records that are there."""
+
+        def read(each: str) -> None:
+            if (line := self._kind.read(self._client, each)) is not None:
+                self._fetched[each] = self._kind.keep(line)
+
+        if len(ids) == 1:
+            read(ids[0])
+        elif ids:
+            with ThreadPoolExecutor(READERS) as pool:
+                for _ in pool.map(read, ids):  # raises what one of them raised
+                    pass
+
+    # -- the snapshot --------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a snapshot of what exists now, for processes to begin with. Raises S3Error, urllib3's HTTPError."""
+        self.records()
+        with self._reading:
+            if self._read_since is None:
+                return
+            head = {
+                "form": self._kind.form,
+                "taken": self._read_since[0],
+                "clock": self._read_at,
+                "pending": self._pending,
+                "gone": self._gone,
+                "records": len(self._records),
+            }
+            records = self._records
+        bucket = self._kind.bucket
+        with writing(self._client, bucket, SNAPSHOT, "application/jsonl") as writer:
+            writer.write(json.dumps(head).encode() + b"\n")
+            for each, kept in records.items():
+                writer.write(b'["%s",%s]\n' % (each.encode(), kept.line))
+        saved = self._client.stat_object(bucket_name=bucket, object_name=SNAPSHOT)
+        if saved.last_modified is not None:  # so that the cursor goes on where nothing is made or deleted
+            self._clock.saw(saved.last_modified.timestamp())
+
+    def _load(self) -> None:
+        """Begin with the snapshot, if there is one that is of use."""
+        try:
+            reply: Any = self._client.get_object(bucket_name=self._kind.bucket, object_name=SNAPSHOT)
+        except S3Error as error:
+            if error.code in MISSING:
+                return
+            raise
+        try:
+            self._take(io.BufferedReader(reply, 2**20))
+            self._clock.saw(parsedate_to_datetime(reply.headers["last-modified"]).timestamp())
+        except (ValueError, KeyError, TypeError) as fault:
+            log.warning("the snapshot in %s is of no use, all is read anew: %s", self._kind.bucket, fault)
+            self._forget_all()
+            self._read_since = _now()
+        finally:
+            reply.close()
+            reply.release_conn()
+
+    def _take(self, lines: io.BufferedReader) -> None:
+        head = json.loads(lines.readline())
+        age = time.time() - head["taken"]
+        if head["form"] != self._kind.form:
+            raise ValueError("another Hearth wrote it")
+        if age > SNAPSHOT_SECONDS:
+            raise ValueError(f"it is {age / 3600:.0f} hours old")
+        records = {}
+        for line in lines:
+            end = line.index(b'",')
+            records[line[2:end].decode()] = self._kind.keep(line[end + 2 : -2])
+        if len(records) != head["records"]:
+            raise ValueError("it is not whole")
+        wall, up = _now()
+        self._records, self._pending, self._gone = records, head["pending"], head["gone"]
+        self._read_at, self._read_since = head["clock"], (wall - age, up - age)
+        self._clock.saw(head["clock"])
+
+
+def _names_from(clock: float) -> str:
+    """Behind which names all lies that S3 may take once its clock has stood at `clock`."""
+    return name_at(max(clock - WINDOW_SECONDS, 0.0))
+
+
+def _now() -> tuple[float, float]:
+    """The time of day, which can be set, and the time since the machine started, its sleep included."""
+    return time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _passed(since: tuple[float, float]) -> float:
+    """Seconds since then, by the clock that ran most."""
+    return max(now - then for now, then in zip(_now(), since, strict=True))
