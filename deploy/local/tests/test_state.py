@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hearth_jobs import keys
-from hearth_jobs.state import STATE_VERSION, StateTooNew, check_state
+from hearth_jobs.state import STATE_VERSION, StateTooNew, check_state, take_state
 from hearth_local.config import Config, Ports, Secrets
 from hearth_local.programs import PROGRAMS, Context
 from redis import Redis
@@ -17,6 +17,18 @@ def test_a_new_platform_is_marked_once(redis: Redis) -> None:
     redis.set(keys.STATE_VERSION, STATE_VERSION + 1)
     with pytest.raises(StateTooNew):
         check_state(redis)
+    assert redis.get(keys.STATE_VERSION) == str(STATE_VERSION + 1).encode()
+
+
+def test_the_version_rises_when_a_service_starts_and_never_falls(redis: Redis) -> None:
+    redis.set(keys.STATE_VERSION, 1)
+    assert check_state(redis) == 1  # a look, as a backup takes it, changes nothing
+    assert redis.get(keys.STATE_VERSION) == b"1"
+    take_state(redis)
+    assert redis.get(keys.STATE_VERSION) == str(STATE_VERSION).encode()
+    redis.set(keys.STATE_VERSION, STATE_VERSION + 1)
+    with pytest.raises(StateTooNew):
+        take_state(redis)
     assert redis.get(keys.STATE_VERSION) == str(STATE_VERSION + 1).encode()
 
 

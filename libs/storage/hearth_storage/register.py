@@ -224,6 +224,7 @@ class Register(Generic[Record]):
             if error.code in MISSING:
                 return
             raise
+        reply.auto_close = False  # or it closes at its end, which the reader around it takes for a fault
         try:
             self._take(io.BufferedReader(reply, 2**20))
             self._clock.saw(parsedate_to_datetime(reply.headers["last-modified"]).timestamp())

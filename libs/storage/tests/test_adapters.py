@@ -1,6 +1,7 @@
 """Adapters are whole or absent, on a real S3 server."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,20 @@ from hearth_contracts.base import now
 from hearth_storage.adapters import (
     AdapterCorrupt,
     AdapterMissing,
+    Adapters,
+    delete_adapter,
     fetch_adapter,
     list_manifests,
     read_manifest,
     store_adapter,
 )
-from hearth_storage.bundles import describe, fault_in
+from hearth_storage.bundles import describe, fault_in, put_files, put_manifest
+from hearth_storage.log import read_log
 from hearth_storage.objects import ARTIFACTS
 from minio import Minio
+
+NOW = -timedelta(hours=1)
+"""An age that makes everything old."""
 
 
 @pytest.fixture
@@ -90,3 +97,78 @@ def test_a_damaged_local_copy_is_fetched_again(s3: Minio, folder: Path, tmp_path
     copy = fetch_adapter(s3, "my-adapter", tmp_path / "copies")
     (copy / "adapter_config.json").write_text("{}")
     assert describe(fetch_adapter(s3, "my-adapter", tmp_path / "copies")) == stored.files
+
+
+def ids(adapters: Adapters) -> list[str]:
+    return [each.adapter_id for each in adapters.manifests()]
+
+
+def keys(s3: Minio) -> set[str]:
+    """All but the log and what belongs to it."""
+    found = {str(entry.object_name) for entry in s3.list_objects(bucket_name=ARTIFACTS, recursive=True)}
+    return {key for key in found if not key.startswith("catalogue/")}
+
+
+def test_two_processes_see_what_the_other_does_with_its_next_list(s3: Minio, folder: Path) -> None:
+    one, other = Adapters(s3), Adapters(s3)
+    assert ids(one) == ids(other) == []
+    for name in ("b", "a"):
+        store_adapter(s3, folder, manifest(folder, name))
+    assert ids(one) == ids(other) == ["a", "b"]
+    delete_adapter(s3, "a")
+    assert ids(one) == ids(other) == ids(Adapters(s3)) == ["b"]
+
+
+def test_an_adapter_that_is_stored_twice_is_listed_once_and_gone_when_deleted(s3: Minio, folder: Path) -> None:
+    adapters = Adapters(s3)
+    for _ in range(2):
+        store_adapter(s3, folder, manifest(folder))
+    assert ids(adapters) == ["my-adapter"]
+    delete_adapter(s3, "my-adapter")
+    assert ids(adapters) == ids(Adapters(s3)) == []
+    assert keys(s3) == set()
+
+
+def test_an_adapter_that_is_stored_again_after_its_deletion_is_listed_and_outlives_the_sweep(
+    s3: Minio, folder: Path
+) -> None:
+    adapters = Adapters(s3)
+    store_adapter(s3, folder, manifest(folder))
+    delete_adapter(s3, "my-adapter")
+    assert ids(adapters) == []
+    store_adapter(s3, folder, manifest(folder))
+    assert ids(adapters) == ids(Adapters(s3)) == ["my-adapter"]
+    adapters.sweep(NOW)
+    adapters.sweep(NOW)
+    assert ids(adapters) == ids(Adapters(s3)) == ["my-adapter"]
+    assert len(list(read_log(s3, ARTIFACTS))) == 1
+
+
+def test_adapters_of_an_older_hearth_are_listed_at_once_and_deletable(s3: Minio, folder: Path) -> None:
+    for name in ("a", "b"):
+        put_files(s3, f"adapters/{name}", folder, manifest(folder, name).files)
+        put_manifest(s3, f"adapters/{name}", manifest(folder, name))
+    put_files(s3, "adapters/half", folder, manifest(folder, "half").files)
+    adapters = Adapters(s3)
+    assert ids(adapters) == ["a", "b"]
+    delete_adapter(s3, "a")
+    assert ids(adapters) == ids(Adapters(s3)) == ["b"]
+
+
+def test_the_sweep_mends_what_died_between_two_steps(s3: Minio, folder: Path) -> None:
+    adapters = Adapters(s3)
+    assert ids(adapters) == []
+    put_files(s3, "adapters/unlogged", folder, manifest(folder).files)
+    put_manifest(s3, "adapters/unlogged", manifest(folder, "unlogged"))
+    for name in ("whole", "undeleted"):
+        store_adapter(s3, folder, manifest(folder, name))
+    kept = manifest(folder, "undeleted")
+    delete_adapter(s3, "undeleted")
+    put_files(s3, "adapters/undeleted", folder, kept.files)
+    put_manifest(s3, "adapters/undeleted", kept)  # as if the deletion had died once it was in the log
+    adapters.sweep()
+    assert ids(adapters) == ids(Adapters(s3)) == ["unlogged", "whole"]
+    assert read_manifest(s3, "undeleted") == kept
+    adapters.sweep(NOW)
+    assert read_manifest(s3, "undeleted") is None
+    assert ids(adapters) == ids(Adapters(s3)) == ["unlogged", "whole"]

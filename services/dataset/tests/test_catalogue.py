@@ -1,5 +1,6 @@
 """Which datasets there are, rows that several share, and what is swept away: over a real S3 server."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from hearth_dataset.catalogue import Catalogue
 from hearth_dataset.config import DatasetSettings
 from hearth_dataset.ingest import ingest
 from hearth_dataset.sweep import sweep
-from hearth_storage.datasets import content_of, rows_key, stream_rows
-from hearth_storage.objects import DATASETS
+from hearth_storage.datasets import content_of, read_dataset, rows_key, stream_rows
+from hearth_storage.log import read_log
+from hearth_storage.objects import DATASETS, write_object
 from minio import Minio
 from minio.error import S3Error
 
@@ -36,7 +38,26 @@ def upload(catalogue: Catalogue, body: bytes = text("once")) -> Dataset:
 
 
 def objects(s3: Minio) -> set[str]:
-    return {str(entry.object_name) for entry in s3.list_objects(bucket_name=DATASETS, recursive=True)}
+    """All but the log and what belongs to it."""
+    found = {str(entry.object_name) for entry in s3.list_objects(bucket_name=DATASETS, recursive=True)}
+    return {name for name in found if not name.startswith("catalogue/")}
+
+
+def logged(s3: Minio) -> list[tuple[str, bool]]:
+    return sorted((fact.id, fact.is_gone) for fact in read_log(s3, DATASETS))
+
+
+def uses(*datasets: Dataset) -> set[str]:
+    return {f"uses/{dataset.sha256}.{content_of(dataset)}.{dataset.id}" for dataset in datasets}
+
+
+def whole(s3: Minio) -> list[Dataset]:
+    """What a process that begins now lists, each with its record and its rows as they were sent."""
+    catalogue = Catalogue(s3)
+    datasets = [catalogue.find(listed.id) for listed in catalogue.usable()]
+    for dataset in datasets:
+        assert content(s3, dataset) == text("once")
+    return datasets
 
 
 def content(s3: Minio, dataset: Dataset) -> bytes:
@@ -92,7 +113,7 @@ def dying(s3: Minio, after: int) -> Minio:
     return mortal
 
 
-@pytest.mark.parametrize("after", range(8))
+@pytest.mark.parametrize("after", range(11))
 def test_a_process_that_dies_at_any_step_leaves_whole_datasets_and_the_sweep_takes_the_rest(
     s3: Minio, after: int
 ) -> None:
@@ -103,16 +124,40 @@ def test_a_process_that_dies_at_any_step_leaves_whole_datasets_and_the_sweep_tak
         mortal.delete(shared)
     except Interrupted:
         pass
-    catalogue = Catalogue(s3)
-    for dataset in catalogue.usable():
-        assert content(s3, dataset) == text("once")
-    sweep(catalogue, NOW)
-    listed = catalogue.usable()
+    whole(s3)
+    sweep(Catalogue(s3), NOW)
+    sweep(Catalogue(s3), NOW)
+    listed = whole(s3)
     assert kept.id in {dataset.id for dataset in listed}
-    entries = {f"index/{dataset.id}.{kept.id}" for dataset in listed}
-    assert objects(s3) == {rows_key(kept.id), *(dataset.s3_path for dataset in listed), *entries}
-    for dataset in listed:
-        assert content(s3, dataset) == text("once")
+    assert objects(s3) == {rows_key(kept.id), *(dataset.s3_path for dataset in listed), *uses(*listed)}
+    assert logged(s3) == sorted((dataset.id, False) for dataset in listed)
+
+
+def test_the_faults_above_are_at_every_step(s3: Minio) -> None:
+    upload(Catalogue(s3))
+    mortal = Catalogue(dying(s3, 10))
+    mortal.delete(upload(mortal))
+    mortal = Catalogue(dying(s3, 9))
+    made = upload(mortal)
+    with pytest.raises(Interrupted):
+        mortal.delete(made)
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_deletion_that_died_is_not_listed_and_can_be_asked_for_again_as_long_as_it_can_be_read(
+    s3: Minio, after: int
+) -> None:
+    made = upload(Catalogue(s3))
+    with pytest.raises(Interrupted):
+        Catalogue(dying(s3, after)).delete(made)
+    catalogue = Catalogue(s3)
+    assert [dataset.id for dataset in catalogue.usable()] == ([made.id] if after == 0 else [])
+    if read_dataset(s3, made.id) is not None:
+        catalogue.delete(catalogue.find(made.id))
+    sweep(catalogue, NOW)
+    sweep(catalogue, NOW)
+    assert objects(s3) == set()
+    assert logged(s3) == []
 
 
 def test_what_is_just_being_removed_is_not_shared(catalogue: Catalogue, s3: Minio) -> None:
@@ -154,25 +199,82 @@ def test_uploads_and_deletions_of_the_same_bytes_at_once_lose_nothing(s3: Minio)
 
 def test_the_sweep_leaves_young_things_alone_and_takes_old_ones(catalogue: Catalogue, s3: Minio) -> None:
     kept = upload(catalogue)
-    whole = objects(s3)
+    before = objects(s3)
     orphan = new_id()
     s3.put_object(bucket_name=DATASETS, object_name=rows_key(orphan), data=BytesIO(b"x"), length=1)
     started = s3._create_multipart_upload(DATASETS, rows_key(new_id()), {})
     sweep(catalogue)
-    assert objects(s3) == {*whole, rows_key(orphan)}
+    assert objects(s3) == {*before, rows_key(orphan)}
     sweep(catalogue, NOW)
-    assert objects(s3) == whole
+    assert objects(s3) == before
     assert content(s3, kept) == text("once")
     left = s3._list_multipart_uploads(DATASETS).uploads
     assert started not in {upload.upload_id for upload in left}
 
 
-def test_a_dataset_from_before_there_was_an_index_is_taken_into_it(catalogue: Catalogue, s3: Minio) -> None:
+def as_an_older_hearth_left_it(s3: Minio, *datasets: Dataset) -> None:
+    """Without a log, with an entry in `index/` for each."""
+    for key in {str(entry.object_name) for entry in s3.list_objects(bucket_name=DATASETS, recursive=True)}:
+        if key.startswith(("catalogue/", "uses/")):
+            s3.remove_object(bucket_name=DATASETS, object_name=key)
+    for dataset in datasets:
+        write_object(s3, DATASETS, f"index/{dataset.id}.{content_of(dataset)}")
+
+
+def test_datasets_of_an_older_hearth_are_listed_at_once_shared_and_deletable(s3: Minio, catalogue: Catalogue) -> None:
+    first, second, other = upload(catalogue), upload(catalogue), upload(catalogue, text("twice"))
+    as_an_older_hearth_left_it(s3, first, second, other)
+    new = Catalogue(s3)
+    assert {dataset.id for dataset in new.usable()} == {first.id, second.id, other.id}
+    assert not [key for key in objects(s3) if key.startswith("index/")]
+    third = upload(new)
+    assert content_of(third) == first.id
+    for dataset in (first, third, other):
+        new.delete(dataset)
+    assert [dataset.id for dataset in whole(s3)] == [second.id]
+    new.delete(second)
+    assert objects(s3) == set()
+
+
+@pytest.mark.parametrize("first", ["delete", "upload"])
+def test_what_is_done_before_anything_was_listed_minds_the_datasets_of_an_older_hearth(s3: Minio, first: str) -> None:
+    one, other = upload(Catalogue(s3)), upload(Catalogue(s3))
+    as_an_older_hearth_left_it(s3, one, other)
+    if first == "delete":
+        Catalogue(s3).delete(one)
+        assert content(s3, other) == text("once")
+    else:
+        assert content_of(upload(Catalogue(s3))) == one.id
+
+
+@pytest.mark.parametrize("after", range(8))
+def test_the_adoption_of_an_older_hearths_datasets_may_be_cut_off(s3: Minio, after: int) -> None:
+    datasets = [upload(Catalogue(s3), text(words)) for words in ("once", "twice")]
+    as_an_older_hearth_left_it(s3, *datasets)
+    with contextlib.suppress(Interrupted):
+        Catalogue(dying(s3, after)).usable()
+    catalogue = Catalogue(s3)
+    assert {dataset.id for dataset in catalogue.usable()} == {dataset.id for dataset in datasets}
+    for dataset in datasets:
+        catalogue.delete(dataset)
+    assert objects(s3) == set()
+
+
+def test_a_record_that_the_log_does_not_know_is_taken_into_it_by_the_sweep(catalogue: Catalogue, s3: Minio) -> None:
     made = upload(catalogue)
-    s3.remove_object(bucket_name=DATASETS, object_name=f"index/{made.id}.{made.id}")
-    assert catalogue.usable() == []
-    sweep(catalogue, NOW)
-    assert [dataset.id for dataset in catalogue.usable()] == [made.id]
+    for fact in read_log(s3, DATASETS):
+        s3.remove_object(bucket_name=DATASETS, object_name=fact.key)
+    assert Catalogue(s3).usable() == []
+    sweep(catalogue)
+    assert [dataset.id for dataset in Catalogue(s3).usable()] == [made.id]
+
+
+def test_what_a_list_shows_is_the_record_as_the_metadata_shows_it(catalogue: Catalogue) -> None:
+    upload(catalogue)
+    made = upload(catalogue)
+    assert content_of(made) != made.id
+    first, *_ = catalogue.usable()
+    assert json.loads(first.line) == made.model_dump(mode="json", exclude={"content_id"})
 
 
 def test_s3_that_fails_in_mid_upload_leaves_nothing(s3: Minio, catalogue: Catalogue) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hearth_management.services import Services
+
 from tests.bench.scale import control, nodes, report
 
 
@@ -20,7 +22,7 @@ class Sizes(NamedTuple):
     waiting: tuple[int, ...] = (10, 100, 1_000, 10_000)
     routes: tuple[int, ...] = (1, 8, 100, 1_000)
     adapters: tuple[int, ...] = (10, 100, 1_000)
-    datasets: tuple[int, ...] = (100, 1_000, 10_000)
+    datasets: tuple[int, ...] = (10, 100, 1_000, 10_000)
     serving: tuple[int, ...] = (1, 2, 4, 8)
     seconds: float = 5.0  # of load on each number of nodes
 
@@ -37,35 +39,57 @@ def measure(folder: Path, sizes: Sizes, say: Callable[[str], None]) -> dict[str,
         results["jobs"] = control.jobs_waiting(services, sizes.waiting)
         say("routes")
         results["routes"] = nodes.routes(services.redis, sizes.routes)
-        say("adapters")
-        results["adapters"] = control.adapters_listed(services, sizes.adapters)
-        say("datasets")
-        results["datasets"] = control.datasets_listed(services, sizes.datasets)
+        results |= lists(services, sizes, say)
     say("the gateway")
     results["gateway"] = nodes.through_gateway(folder, sizes.serving, sizes.seconds)
     return results
+
+
+def lists(services: Services, sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
+    """What lies in S3."""
+    say("adapters")
+    adapters = control.adapters_listed(services, sizes.adapters)
+    say("datasets")
+    return {"adapters": adapters, "datasets": control.datasets_listed(services, sizes.datasets)}
 
 
 def main() -> int:
     """Measure, print, draw."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--smoke", action="store_true", help="only see that it runs, with very little of everything")
-    options.add_argument("--datasets", type=int, help="the most datasets to list: 100000 take twenty minutes to make")
+    options.add_argument(
+        "--datasets", type=int, help="the most datasets to list: 100000 take some five minutes to make"
+    )
+    options.add_argument("--lists", action="store_true", help="only print how long lists from S3 take")
     options.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="where picture and figures go")
     chosen = options.parse_args()
     sizes = SMOKE if chosen.smoke else Sizes()
     if chosen.datasets:
         sizes = sizes._replace(datasets=(*(size for size in sizes.datasets if size < chosen.datasets), chosen.datasets))
     with tempfile.TemporaryDirectory(prefix="hearth-scale-") as scratch:
-        results = measure(Path(scratch), sizes, lambda words: print(words, file=sys.stderr))
+        if chosen.lists:
+            with control.platform(Path(scratch)) as services:
+                print_lists(lists(services, sizes, say))
+            return 0
+        results = measure(Path(scratch), sizes, say)
     report.print_steps(results["job"])
     report.print_curve("jobs that wait", results["jobs"])
     report.print_curve("nodes of one model", results["routes"])
-    report.print_times("adapters: GET /v1/models/", results["adapters"])
-    report.print_times("datasets: GET /v1/datasets/", results["datasets"])
+    print_lists(results)
     report.print_gateways(results["gateway"])
     report.save(results, chosen.out)
     return 0
+
+
+def say(words: str) -> None:
+    """What is being measured."""
+    print(words, file=sys.stderr)
+
+
+def print_lists(results: dict[str, Any]) -> None:
+    """How long lists from S3 take."""
+    report.print_times("adapters: GET /v1/models/", results["adapters"])
+    report.print_times("datasets: GET /v1/datasets/", results["datasets"])
 
 
 if __name__ == "__main__":
