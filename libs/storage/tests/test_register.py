@@ -418,9 +418,7 @@ def test_any_order_of_steps_by_any_process_gives_what_a_plain_set_has(s3: Minio,
             assert {*rng.choice(readers).records()} == exists
     for reader in (*readers, register(s3)):
         assert {*reader.records()} == exists
-    s3.remove_object(
-        bucket_name=DATASETS, object_name=SNAPSHOT
-    )  # no sweep takes what is younger than a snapshot in use
+    s3.remove_object(bucket_name=DATASETS, object_name=SNAPSHOT)  # no sweep takes what is younger than one
     for _ in range(3):
         sweep(s3)
     assert {*register(s3).records()} == exists == recorded(s3)

@@ -19,6 +19,7 @@ from hearth_storage.log import read_log
 from hearth_storage.objects import DATASETS, write_object
 from minio import Minio
 from minio.error import S3Error
+from urllib3.exceptions import HTTPError
 
 NOW = -timedelta(hours=1)
 """An age that makes everything old."""
@@ -92,16 +93,19 @@ class Interrupted(BaseException):
     """Stands for the death of the process."""
 
 
-def dying(s3: Minio, after: int) -> Minio:
-    """The same S3, whose client dies at its first change after so many: a fault that no real server gives on demand."""
+def dying(s3: Minio, after: int, fault: type[BaseException] = Interrupted, *, recovers: bool = False) -> Minio:
+    """The same S3, whose client dies at its first change after so many: a fault that no real server gives on demand.
+
+    One that `recovers` fails at this change alone.
+    """
     changes = 0
 
     def counted(call: Callable[..., object]) -> Callable[..., object]:
         def change(*args: object, **named: object) -> object:
             nonlocal changes
             changes += 1
-            if changes > after:
-                raise Interrupted
+            if changes == after + 1 or (changes > after and not recovers):
+                raise fault
             return call(*args, **named)
 
         return change
@@ -131,6 +135,21 @@ def test_a_process_that_dies_at_any_step_leaves_whole_datasets_and_the_sweep_tak
     assert kept.id in {dataset.id for dataset in listed}
     assert objects(s3) == {rows_key(kept.id), *(dataset.s3_path for dataset in listed), *uses(*listed)}
     assert logged(s3) == sorted((dataset.id, False) for dataset in listed)
+
+
+@pytest.mark.parametrize("after", range(4))
+@pytest.mark.parametrize("first", [True, False])
+def test_an_upload_that_s3_fails_at_any_step_leaves_nothing_of_itself(s3: Minio, after: int, first: bool) -> None:
+    kept = [] if first else [upload(Catalogue(s3))]
+    before = objects(s3)
+    reader = Catalogue(s3)
+    reader.usable()
+    failing = dying(s3, after, HTTPError, recovers=True)
+    with pytest.raises(HTTPError):
+        upload(Catalogue(failing))
+    assert objects(s3) == before
+    assert [dataset.id for dataset in reader.usable()] == [dataset.id for dataset in whole(s3)]
+    assert [dataset.id for dataset in reader.usable()] == [dataset.id for dataset in kept]
 
 
 def test_the_faults_above_are_at_every_step(s3: Minio) -> None:

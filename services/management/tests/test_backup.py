@@ -16,11 +16,12 @@ from hearth_jobs.state import STATE_VERSION, check_state
 from hearth_jobs.store import JobStore
 from hearth_management.backup import RECORDS, BackupError, restore, save
 from hearth_management.services import Services
-from hearth_storage.adapters import read_manifest
+from hearth_storage.adapters import list_manifests, read_manifest
 from hearth_storage.config import S3Settings
 from hearth_storage.model_store import list_models
 from hearth_storage.objects import ARTIFACTS, DATASETS
 from hearth_storage.objects import connect as connect_s3
+from hearth_storage.register import SNAPSHOT
 from minio import Minio
 from redis import Redis
 from urllib3.exceptions import HTTPError
@@ -101,6 +102,7 @@ def test_all_comes_back_but_who_was_alive(services: Services, saved: Path, job_i
     assert not empty.redis.exists("hearth:node:x")
     for bucket in (DATASETS, ARTIFACTS):
         assert objects(empty.s3, bucket) == objects(services.s3, bucket) != {}
+    assert list_manifests(empty.s3) == [read_manifest(services.s3, "adapter-1")]
     assert read_manifest(empty.s3, "adapter-1") == read_manifest(services.s3, "adapter-1") is not None
     assert list_models(empty.models) == list_models(services.home.models) != []
     weights = next(empty.models.glob("*/snapshots/abc/model.safetensors"))
@@ -133,6 +135,18 @@ def test_without_models_the_rest_comes_back(services: Services, job_id: str, tmp
     assert empty.redis.exists(keys.job(job_id))
     assert list_models(empty.models) == []
     assert objects(services.s3, ARTIFACTS).keys() - objects(empty.s3, ARTIFACTS).keys() == {shared["object_name"]}
+
+
+def test_the_snapshot_of_what_exists_is_left_out_for_it_is_of_another_moment(
+    services: Services, job_id: str, tmp_path: Path, empty: Empty
+) -> None:
+    services.adapters.sweep()
+    assert SNAPSHOT in objects(services.s3, ARTIFACTS)
+    (adapter,) = services.adapters.manifests()
+    save(services.redis, services.s3, None, tmp_path / "backup.tar")
+    restore(empty.redis, empty.s3, empty.models, tmp_path / "backup.tar")
+    assert objects(services.s3, ARTIFACTS).keys() - objects(empty.s3, ARTIFACTS).keys() == {SNAPSHOT}
+    assert list_manifests(empty.s3) == [adapter]
 
 
 def test_a_file_that_was_cut_off_or_changed_restores_nothing(saved: Path, empty: Empty, tmp_path: Path) -> None:
