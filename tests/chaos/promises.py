@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 from hearth_contracts.jobs import JobStatus
+from hearth_dataset.catalogue import Catalogue
 from hearth_jobs import owners
 from hearth_storage.adapters import AdapterCorrupt, AdapterMissing, fetch_adapter, list_manifests
 from hearth_storage.model_store import list_models, snapshot_path
@@ -82,7 +83,17 @@ def what_lists_is_whole(world: World) -> Iterator[str]:
             yield f"not whole: dataset {entry['id']}"
 
 
+def lists_tell_what_s3_holds(world: World) -> Iterator[str]:
+    """A process that has listed all along shows what one that begins now reads from the log in S3."""
+    listed = {entry["id"] for entry in world.call("GET", "datasets/")}
+    for each in listed ^ {dataset.id for dataset in Catalogue(world.s3).usable()}:
+        yield f"lists differ: dataset {each}"
+    listed = {entry["model_id"] for entry in world.call("GET", "models/") if entry["adapter"]}
+    for each in listed ^ {manifest.adapter_id for manifest in list_manifests(world.s3)}:
+        yield f"lists differ: adapter {each}"
+
+
 AFTER_EACH: tuple[Callable[[World], Iterator[str]], ...] = (
     no_job_is_lost, running_means_alive, over_means_gone, no_orphans,
 )  # fmt: skip
-AT_THE_END = (*AFTER_EACH, what_lists_is_whole)
+AT_THE_END = (*AFTER_EACH, what_lists_is_whole, lists_tell_what_s3_holds)

@@ -92,7 +92,7 @@ class Adapters:
         _adopt(self._client, mended.unlogged)
         for adapter_id in mended.undeleted:
             log.warning("deleting the adapter %s: whoever began that has died", adapter_id)
-            delete_bundle(self._client, adapter_prefix(adapter_id))
+            delete_adapter(self._client, adapter_id)
         self._register.save()
 
 

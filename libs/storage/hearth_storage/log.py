@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from minio import Minio
 
+from hearth_storage import clocks
 from hearth_storage.listing import list_keys, seconds
 from hearth_storage.objects import remove_objects, write_object
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 LOG = "catalogue/log/"
 GONE = ".gone"
+PROMPT_SECONDS = 240.0
+"""So soon an entry is there once it was named; else it is written again. A process may have been frozen in between."""
 
 
 class Fact(NamedTuple):
@@ -45,12 +48,19 @@ def name_at(at: float) -> str:
 
 def say_made(client: Minio, bucket: str, record_id: str) -> None:
     """Its record is about to be written, or was written by a Hearth that had no log."""
-    write_object(client, bucket, f"{name_at(time.time())}.{record_id}")
+    _say(client, bucket, record_id)
 
 
 def say_gone(client: Minio, bucket: str, record_id: str) -> None:
     """Its record is about to be removed."""
-    write_object(client, bucket, f"{name_at(time.time())}.{record_id}{GONE}")
+    _say(client, bucket, record_id + GONE)
+
+
+def _say(client: Minio, bucket: str, what: str) -> None:
+    began = None
+    while began is None or clocks.passed(began) > PROMPT_SECONDS:  # readers may be past a name that came so late
+        began = clocks.moment()
+        write_object(client, bucket, f"{name_at(began[0])}.{what}")
 
 
 def read_log(client: Minio, bucket: str, after: str = "") -> Iterator[Fact]:

@@ -9,9 +9,10 @@ Why nobody misses a change:
 
 - A list of S3 has all that was put before it began. Whoever asks here gets a list that began after they asked.
 - The cursor. A name holds its writer's clock, and S3 refuses writers (RequestTimeTooSkewed) whose clock is 15 minutes
-  off its own. So what S3 takes after its clock stood at T has a name of T less 15 minutes or later; five more are for
-  a put that takes long and for servers of S3 that differ. The cursor is T less 20 minutes, where T is what S3's clock
-  showed at least when the last list began (`server_clock`); what lies behind it is read again by each list.
+  off its own; a writer that was held up between name and request writes another. So what S3 takes after its clock
+  stood at T has a name of T less 15 minutes or later; five more are for a put that takes long and for servers of S3
+  that differ. The cursor is T less 20 minutes, where T is what S3's clock showed at least when the last list began
+  (`clocks`); what lies behind it is read again by each list.
 - Order of made and gone does not matter, and an id is never used again. Gone ids are remembered for an hour of names,
   which is longer than any entry of theirs can still come.
 - A writer that dies between two steps leaves an entry without a record, which is not listed, or a record that is said
@@ -38,10 +39,11 @@ from typing import Any, Generic, Protocol, TypeVar
 from minio import Minio
 from minio.error import S3Error
 
+from hearth_storage import clocks
+from hearth_storage.clocks import Moment, ServerClock
 from hearth_storage.listing import seconds
 from hearth_storage.log import name_at, read_log
 from hearth_storage.objects import MISSING, ensure_bucket, object_size, write_object
-from hearth_storage.server_clock import ServerClock
 from hearth_storage.writer import writing
 
 log = logging.getLogger(__name__)
@@ -141,14 +143,14 @@ class Register(Generic[Record]):
         self._gone: dict[str, str] = {}  # with the names that said so
         self._clock = ServerClock()
         self._read_at = 0.0  # what S3's clock showed at least when the last list began
-        self._read_since: tuple[float, float] | None = None  # when that was, by the two clocks that may run on
+        self._read_since: Moment | None = None  # when that was
 
     def _read(self) -> None:
-        if self._read_since is None or _passed(self._read_since) > FRESH_SECONDS:
+        if self._read_since is None or clocks.passed(self._read_since) > FRESH_SECONDS:
             self._forget_all()
-            self._read_since = _now()
+            self._read_since = clocks.moment()
             self._load()
-        since, began = _now(), time.monotonic()
+        since, began = clocks.moment(), time.monotonic()
         made: dict[str, str] = {}
         gone = dict(self._gone)
         latest = ""
@@ -158,7 +160,7 @@ class Register(Generic[Record]):
             elif fact.id not in self._records:
                 made[fact.id] = fact.modified
             latest = max(latest, fact.modified)
-        if _passed(self._read_since) > FRESH_SECONDS:  # frozen in the middle of it
+        if clocks.passed(self._read_since) > FRESH_SECONDS:  # frozen in the middle of it
             self._read_since = None
             self._read()
             return
@@ -231,7 +233,7 @@ class Register(Generic[Record]):
         except (ValueError, KeyError, TypeError) as fault:
             log.warning("the snapshot in %s is of no use, all is read anew: %s", self._kind.bucket, fault)
             self._forget_all()
-            self._read_since = _now()
+            self._read_since = clocks.moment()
         finally:
             reply.close()
             reply.release_conn()
@@ -249,7 +251,7 @@ class Register(Generic[Record]):
             records[line[2:end].decode()] = self._kind.keep(line[end + 2 : -2])
         if len(records) != head["records"]:
             raise ValueError("it is not whole")
-        wall, up = _now()
+        wall, up = clocks.moment()
         self._records, self._pending, self._gone = records, head["pending"], head["gone"]
         self._read_at, self._read_since = head["clock"], (wall - age, up - age)
         self._clock.saw(head["clock"])
@@ -258,13 +260,3 @@ class Register(Generic[Record]):
 def _names_from(clock: float) -> str:
     """Behind which names all lies that S3 may take once its clock has stood at `clock`."""
     return name_at(max(clock - WINDOW_SECONDS, 0.0))
-
-
-def _now() -> tuple[float, float]:
-    """The time of day, which can be set, and the time since the machine started, its sleep included."""
-    return time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _passed(since: tuple[float, float]) -> float:
-    """Seconds since then, by the clock that ran most."""
-    return max(now - then for now, then in zip(_now(), since, strict=True))

@@ -12,6 +12,8 @@ from typing import Any
 
 import minio.time
 import pytest
+from hearth_storage import clocks
+from hearth_storage import log as log_module
 from hearth_storage import register as module
 from hearth_storage.listing import list_keys
 from hearth_storage.log import LOG, name_at, read_log, say_gone, say_made, sweep_log
@@ -158,6 +160,27 @@ def test_s3_refuses_a_writer_whose_clock_is_more_than_fifteen_minutes_wrong(
     assert refusal.value.code == "RequestTimeTooSkewed"
 
 
+def test_a_writer_that_was_frozen_between_an_entrys_name_and_its_request_is_heard(
+    s3: Minio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = register(s3)
+    add(s3, "a")
+    reader.records()
+    reader.records()
+    real, now, frozen = write_object, clocks.moment(), 3600.0
+
+    def thawed(client: Minio, bucket: str, key: str) -> None:
+        nonlocal frozen
+        real(client, bucket, key)
+        frozen = 0.0
+
+    monkeypatch.setattr(clocks, "moment", lambda: (now[0] - frozen, now[1] - frozen))
+    monkeypatch.setattr(log_module, "write_object", thawed)
+    say_gone(s3, DATASETS, "a")
+    monkeypatch.undo()
+    assert reader.records() == {}
+
+
 def test_what_lies_before_the_window_is_read_once(s3: Minio, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         write_object(s3, DATASETS, f"{name_at(time.time() - 2 * WINDOW_SECONDS)}.{number}")
@@ -241,8 +264,8 @@ def test_who_has_read_nothing_for_a_day_begins_anew(s3: Minio, monkeypatch: pyte
     sweep(s3)
     assert logged(s3) == [("b", False)]
     assert {*reader.records()} == {"a", "b"}  # it cannot know; no sweep takes pairs that are less than a day old
-    now = module._now()
-    monkeypatch.setattr(module, "_now", lambda: (now[0], now[1] + 23.1 * 3600))
+    now = clocks.moment()
+    monkeypatch.setattr(clocks, "moment", lambda: (now[0], now[1] + 23.1 * 3600))
     assert {*reader.records()} == {"b"}
 
 
@@ -251,13 +274,13 @@ def test_who_is_frozen_for_a_day_in_the_midst_of_a_list_begins_anew(s3: Minio, m
     add(s3, "a")
     add(s3, "b")
     reader.records()
-    real, now, frozen = read_log, module._now(), False
+    real, now, frozen = read_log, clocks.moment(), False
 
     def freezing(*args: Any) -> Any:
         nonlocal frozen
         if not frozen:
             frozen = True
-            monkeypatch.setattr(module, "_now", lambda: (now[0] + 24.1 * 3600, now[1]))
+            monkeypatch.setattr(clocks, "moment", lambda: (now[0] + 24.1 * 3600, now[1]))
             remove(s3, "a")
             sweep(s3)
         return real(*args)
