@@ -5,8 +5,8 @@ S3 writes LastModified by its own clock; how far ours is off it nobody knows.
 
 import time
 
-DRIFT = 0.001 """How much faster than S3's this machine's clock may run: some 20 times what clocks do, twice what ntpd
-makes them do."""
+DRIFT = 0.001
+"""How much faster than S3's our clock may run: some 20 times what clocks do, twice what ntpd makes them do."""
 
 Moment = tuple[float, float]
 """The time of day, which can be set, and the time since the machine started, its sleep included; seconds."""
