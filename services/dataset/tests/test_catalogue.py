@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from io import BytesIO
+from typing import Any
 
 import pytest
 from hearth_contracts.datasets import Dataset
@@ -286,6 +287,37 @@ def test_a_record_that_the_log_does_not_know_is_taken_into_it_by_the_sweep(catal
     assert Catalogue(s3).usable() == []
     sweep(catalogue)
     assert [dataset.id for dataset in Catalogue(s3).usable()] == [made.id]
+
+
+def test_a_list_an_upload_and_a_deletion_ask_s3_as_often_however_many_datasets_there_are(
+    s3: Minio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    execute = s3._execute
+
+    def counted(method: str, *args: Any, **named: Any) -> Any:
+        asked.append(method)
+        return execute(method, *args, **named)
+
+    monkeypatch.setattr(s3, "_execute", counted)
+
+    def costs(datasets: int) -> list[int]:
+        while len(catalogue.usable()) < datasets:
+            upload(catalogue, text(new_id()))
+        steps: list[Callable[[], object]] = [
+            catalogue.usable,
+            lambda: made.append(upload(catalogue, text(new_id()))),
+            lambda: catalogue.delete(made.pop()),
+        ]
+        found = []
+        for step in steps:
+            asked.clear()
+            step()
+            found.append(len(asked))
+        return found
+
+    catalogue, made = Catalogue(s3), list[Dataset]()
+    assert costs(2) == costs(40) == [1, 5, 7]
 
 
 def test_what_a_list_shows_is_the_record_as_the_metadata_shows_it(catalogue: Catalogue) -> None:
