@@ -85,10 +85,10 @@ class Catalogue:
 
         Where others have the same rows it uses theirs, and its own go. On any error nothing is left of it.
         """
-        self.register.prepare()  # or nobody knows yet who else has these rows
         own = use = Use(dataset.sha256, dataset.id, dataset.id)
         logged = False
         try:
+            self.register.prepare()  # or nobody knows yet who else has these rows
             if (content_id := find_content(self.s3, dataset.sha256)) is not None:
                 use = own._replace(content_id=content_id)
             if not begin_use(self.s3, use):
