@@ -189,7 +189,7 @@ def test_what_is_just_being_removed_is_not_shared(catalogue: Catalogue, s3: Mini
     assert content(s3, second) == text("once")
 
 
-def test_uploads_and_deletions_of_the_same_bytes_at_once_lose_nothing(s3: Minio) -> None:
+def test_uploads_and_deletions_of_the_same_bytes_and_sweeps_at_once_lose_nothing(s3: Minio) -> None:
     kept: list[Dataset] = []
     faults: list[Exception] = []
 
@@ -205,11 +205,22 @@ def test_uploads_and_deletions_of_the_same_bytes_at_once_lose_nothing(s3: Minio)
         except Exception as error:
             faults.append(error)
 
+    def tidy() -> None:
+        try:
+            while not over.wait(0.05):
+                sweep(Catalogue(s3))  # begins with the snapshot that the last one wrote
+        except Exception as error:
+            faults.append(error)
+
+    over = threading.Event()
     threads = [threading.Thread(target=churn, args=(keep,)) for keep in (True, False, False, False)]
-    for thread in threads:
+    sweeper = threading.Thread(target=tidy)
+    for thread in (*threads, sweeper):
         thread.start()
     for thread in threads:
         thread.join()
+    over.set()
+    sweeper.join()
     assert faults == []
     catalogue = Catalogue(s3)
     assert {dataset.id for dataset in catalogue.usable()} == {dataset.id for dataset in kept}
