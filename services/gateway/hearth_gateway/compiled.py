@@ -16,6 +16,7 @@ MODULES = (
     "door",
     "exchange",
     "heads",
+    "incoming",
     "ledger",
     "limits",
     "pages",

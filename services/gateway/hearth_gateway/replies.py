@@ -1,6 +1,7 @@
 """Whole replies over bare ASGI, and OpenAI's error object."""
 
 import json
+from http import HTTPStatus
 from typing import Any
 
 from starlette.types import Send
@@ -8,6 +9,8 @@ from starlette.types import Send
 RETRY_SECONDS = 2
 MOST_FAULTS = 10
 """Of an engine's faults so many are told: a batch may have thousands, all alike."""
+
+_STATUS_LINE = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
 class Refused(Exception):
@@ -79,6 +82,15 @@ def _fault(entry: Any) -> str:
     if not isinstance(entry, dict):
         return str(entry)
     return f"{'.'.join(map(str, entry.get('loc', ())))}: {entry.get('msg', '')}"
+
+
+def answer_head(status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """An answer's head, as it is sent."""
+    parts = [_STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status]
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts.append(b"\r\n")
+    return b"".join(parts)
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:

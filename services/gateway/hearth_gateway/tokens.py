@@ -52,6 +52,9 @@ class TokenPlane:
         self.pages = pages
         self.settings = settings
         self.max_body_bytes = settings.max_body_bytes
+        self.max_head_bytes = settings.max_head_bytes
+        self.head_timeout = settings.head_timeout
+        self.body_timeout = settings.body_timeout
         self.routes = _paths(settings.root_path)
         self.now = asyncio.get_running_loop().time
         self.clients: set[TokenProtocol] = set()
