@@ -17,6 +17,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "defaults": ("--set", "stores.secret=hearth-stores,stores.s3Endpoint=s3.example.com:443"),
     "gpu": ("--values", str(FOLDER / "examples/gpu.yaml")),
     "everything": ("--values", str(FOLDER / "examples/everything.yaml")),
+    "ray": ("--values", str(FOLDER / "examples/ray.yaml")),
 }
 Doc = dict[str, Any]
 

@@ -3,7 +3,9 @@
 import json
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import yaml
@@ -146,9 +148,10 @@ def ports(rule: Doc) -> set[object]:
     return {each["port"] for each in rule.get("ports", []) if each["protocol"] == "TCP"} or {ANY}
 
 
-def flows(chart: Chart) -> set[tuple[str, str, object]]:
-    """From which component to which, on which port, both policies let through."""
+def flows(chart: Chart, others: Mapping[str, Doc] = MappingProxyType({})) -> set[tuple[str, str, object]]:
+    """From which component to which, on which port, both policies let through; `others` are labels of pods by component."""
     labels = {name: doc["spec"]["template"]["metadata"]["labels"] for name, doc in chart.of("Deployment").items()}
+    labels |= others
     policies = {name: doc["spec"] for name, doc in chart.of("NetworkPolicy").items()}
     found = set()
     for source, out in policies.items():

@@ -37,6 +37,11 @@ class Resources(Frozen):
         "null: full where one GPU could not hold it",
     )
 
+    @property
+    def need_a_cluster(self) -> bool:
+        """Whether they say anything else than what a run gets that says nothing; spelt out or not is the same."""
+        return self.model_copy(update={"sharding": None}) != Resources()  # what one worker holds is all of the base
+
     @model_validator(mode="after")
     def _has_somebody_to_share_with(self) -> Self:
         if self.sharding == "full" and self.workers == 1:

@@ -8,6 +8,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from hearth_jobs import keys
+from hearth_jobs.queues import TRAINING, TRAINING_ON_A_CLUSTER, Lane
 from hearth_jobs.replies import fields_of, text
 from hearth_jobs.store import JobStore
 
@@ -134,6 +135,11 @@ class FinetuneStore:
     def deployment_words(self, finetune_id: str) -> str:
         """How its deployment came out; '' while it has not."""
         return fields_of(self.redis.hgetall(keys.finetune_run(finetune_id))).get("deployment", "")
+
+
+def lane_for(finetune: Finetune) -> Lane:
+    """Where a run waits: with those workers that can do it."""
+    return TRAINING_ON_A_CLUSTER if finetune.resources.need_a_cluster else TRAINING
 
 
 def _stays(point: Metric) -> bool:

@@ -25,6 +25,8 @@ class Lane:
 
 DOWNLOADS = Lane("downloads", "hearth_management.downloads.run")
 TRAINING = Lane("training", "hearth_training.runs.run")
+TRAINING_ON_A_CLUSTER = Lane("training-cluster", "hearth_training.runs.run")
+"""Runs that only a worker with a Ray cluster can do; such a worker takes from both."""
 INFERENCE_LLM = Lane("inference-llm", "hearth_inference.serve.run")
 INFERENCE_EMBEDDING = Lane("inference-embedding", "hearth_inference.serve.run")
 

@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,7 +132,7 @@ class HearthWorker(Worker):
                 order = json.loads(line)
                 job = Job.fetch(order["job"], connection=self.connection, serializer=self.serializer)
                 self.execution = Execution(order["execution"], job.id, connection=self.connection)
-                self.main_work_horse(job, self.queues[0])
+                self.main_work_horse(job, next(queue for queue in self.queues if queue.name == job.origin))
         os._exit(0)
 
     def _hand_over(self, job: Job) -> bool:
@@ -228,19 +228,18 @@ def unique(name: str) -> str:
 
 def work(
     redis: Redis,
-    queue: str,
+    queues: Sequence[str],
     name: str,
     make_ready: Callable[[], None] | None = None,
     says: Callable[[], Mapping[str, str]] = dict,
 ) -> None:
-    """Take items from `queue` until told to stop. `name` shows in `status`.
+    """Take items from `queues`, the first that has any, until told to stop. `name` shows in `status`.
 
     `make_ready` is called in each work-horse before its job comes; `says` gives what others are to know of this worker.
     """
     refuse_newer(redis)
-    lane = Queue(queue, connection=redis, serializer=JSONSerializer)
     worker = HearthWorker(
-        [lane],
+        [Queue(queue, connection=redis, serializer=JSONSerializer) for queue in queues],
         name=unique(name),
         connection=redis,
         serializer=JSONSerializer,

@@ -24,7 +24,7 @@ def main() -> None:
     store = HomeSettings().models
     work(
         connect(RedisSettings()),
-        lane_for(settings.engine).queue,
+        [lane_for(settings.engine).queue],
         name,
         says=lambda: {HOLDS: " ".join(model_ids(store))},
     )

@@ -77,7 +77,7 @@ def main() -> None:
     """Run the worker until told to stop."""
     configure_logging("downloads")
     configure_tracing("downloads")
-    work(connect(RedisSettings()), DOWNLOADS.queue, "downloads")
+    work(connect(RedisSettings()), [DOWNLOADS.queue], "downloads")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_contracts.models import StoredModel
 from hearth_contracts.names import adapter_id_for, is_record_id, new_id
 from hearth_fit.facts import context_of
-from hearth_jobs.finetunes import waiting
+from hearth_jobs.finetunes import lane_for, waiting
 from hearth_jobs.idempotency import Recorder, no_record
-from hearth_jobs.queues import TRAINING, enqueue, transaction
+from hearth_jobs.queues import enqueue, transaction
 from hearth_storage.datasets import read_dataset
 from hearth_storage.model_store import snapshot_path
 from hearth_web.asker import asker
@@ -132,7 +132,7 @@ def begin(services: Services, request: FinetuneRequest, remember: Recorder = no_
     require_room(services, f"training on {planned.model_id}", _takes(services, planned))
     finetune_id = new_id()
     pipe = transaction(services.redis)
-    job = _queue(services, pipe, planned.model_id, planned.dataset_id, finetune_id)
+    job = _create_job(services, pipe, planned.model_id, planned.dataset_id, finetune_id)
     record = Finetune(
         id=finetune_id,
         name=request.name,
@@ -148,6 +148,7 @@ def begin(services: Services, request: FinetuneRequest, remember: Recorder = no_
         created_at=now(),
     )
     services.finetunes.put(pipe, record)
+    enqueue(services.redis, lane_for(record), job.id, pipe=pipe)
     remember(pipe, job)
     if record.deploy:
         services.finetunes.await_deployment(pipe, record.id)
@@ -173,7 +174,8 @@ def resume(services: Services, finetune_id: str, remember: Recorder = no_record)
             )
         require_cluster(services.redis, record.resources)
         require_room(services, f"training on {record.model_id}", _takes(services, record))
-        job = _queue(services, pipe, record.model_id, record.dataset_id, record.id)
+        job = _create_job(services, pipe, record.model_id, record.dataset_id, record.id)
+        enqueue(services.redis, lane_for(record), job.id, pipe=pipe)
         jobs = (*record.previous_job_ids, record.job_id)
         services.finetunes.put(pipe, record.model_copy(update={"job_id": job.id, "previous_job_ids": jobs}))
         remember(pipe, job)
@@ -188,11 +190,9 @@ def resume(services: Services, finetune_id: str, remember: Recorder = no_record)
     return made[0]
 
 
-def _queue(services: Services, pipe: Pipeline, model_id: str, dataset_id: str, finetune_id: str) -> Job:
+def _create_job(services: Services, pipe: Pipeline, model_id: str, dataset_id: str, finetune_id: str) -> Job:
     name = f"FT_{model_id}_{dataset_id}"
-    job = services.jobs.create(pipe, kind=JobKind.FINETUNE, name=name, subject=finetune_id)
-    enqueue(services.redis, TRAINING, job.id, pipe=pipe)
-    return job
+    return services.jobs.create(pipe, kind=JobKind.FINETUNE, name=name, subject=finetune_id)
 
 
 def list_all(services: Services) -> list[FinetuneStatus]:

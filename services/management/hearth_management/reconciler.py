@@ -11,11 +11,12 @@ import time
 from dataclasses import dataclass
 
 from hearth_contracts.deploy import DeploymentState, NodeReport
-from hearth_contracts.jobs import JobKind, JobStatus
+from hearth_contracts.jobs import Job, JobKind, JobStatus
 from hearth_jobs import owners
 from hearth_jobs.config import LEASE_SECONDS
 from hearth_jobs.deployment_record import Deployment
 from hearth_jobs.deployments import lane_for
+from hearth_jobs.finetunes import lane_for as lane_for_run
 from hearth_jobs.queues import DOWNLOADS, INFERENCE_EMBEDDING, INFERENCE_LLM, TRAINING, Lane, counted, enqueue, waiting
 from hearth_jobs.replicas import HeldReplica
 from hearth_jobs.store import Held
@@ -24,6 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hearth_management.at_start import deploy_at_start
 from hearth_management.beside import deploy_trained
+from hearth_management.lanes import OF_JOBS
 from hearth_management.models import tell_nodes
 from hearth_management.scaling import scale_by_load
 from hearth_management.services import Services
@@ -95,7 +97,7 @@ def is_dead(held: Held | HeldReplica, *, trust_leases: bool) -> bool:
 
 def reconcile_jobs(services: Services, *, trust_leases: bool = True) -> None:
     """End or re-queue what lost its worker; queue what waits unheard of. What waits in a queue is not even read."""
-    queued = set().union(*(waiting(services.redis, lane) for lane in (DOWNLOADS, TRAINING)))
+    queued = set().union(*(waiting(services.redis, lane) for lane in OF_JOBS))
     well = queued & services.jobs.unheld()
     found = services.jobs.open(apart_from=well)
     seen = Seen(services.deployments.all(), services.nodes.live())
@@ -105,7 +107,13 @@ def reconcile_jobs(services: Services, *, trust_leases: bool = True) -> None:
     for held in services.jobs.open(apart_from=well) if lost else found:
         if not held.owner and held.job.kind in LANES and held.job.id not in queued:
             log.warning("job %s waits with no queue item; queued", held.job.id)
-            enqueue(services.redis, LANES[held.job.kind], held.job.id)
+            enqueue(services.redis, _lane(services, held.job), held.job.id)
+
+
+def _lane(services: Services, job: Job) -> Lane:
+    """Where a job waits."""
+    finetune = services.finetunes.get(services.jobs.subject(job.id)) if job.kind is JobKind.FINETUNE else None
+    return LANES[job.kind] if finetune is None else lane_for_run(finetune)
 
 
 def _is_lost(held: Held, seen: Seen, trust_leases: bool) -> bool:

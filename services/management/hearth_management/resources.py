@@ -28,7 +28,7 @@ def check_resources(redis: Redis, settings: Hyperparameters, asked: Resources) -
 def require_cluster(redis: Redis, asked: Resources) -> None:
     """Raise Invalid where every training worker is known to have none."""
     executors = said(redis, TRAINING.queue, "executor")
-    if asked != Resources() and executors and all(each == "local" for each in executors):
+    if asked.need_a_cluster and executors and all(each == "local" for each in executors):
         raise _refusal(
             None, "no Ray cluster",
             "resources are of a Ray cluster, and every training worker here trains on its own machine, on all of its "

@@ -10,8 +10,9 @@ from hearth_contracts.finetune import Resources
 from hearth_contracts.fit import Need, Resource
 from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.names import new_id
-from hearth_jobs.queues import TRAINING
+from hearth_jobs.queues import TRAINING, TRAINING_ON_A_CLUSTER, counted, waiting
 from hearth_jobs.worker import HearthWorker
+from hearth_management.reconciler import reconcile_jobs
 from hearth_management.resources import settled
 from hearth_management.services import Services
 from rq import Queue
@@ -60,6 +61,42 @@ def test_where_every_training_worker_trains_on_its_own_machine_resources_are_ref
 
     at_work(services, "ray")
     answered(begin(TWO))
+
+
+@pytest.mark.parametrize(
+    "spelt_out",
+    [{"workers": 1}, {"cpus_per_worker": 1}, {"gpus_per_worker": None}, {"sharding": None}, {"sharding": "none"}],
+)
+def test_what_is_so_anyway_may_be_said(
+    begin: Callable[..., httpx.Response], services: Services, spelt_out: dict[str, Any]
+) -> None:
+    at_work(services, "local")
+    job = answered(begin(spelt_out))
+    assert waiting(services.redis, TRAINING) == {job["id"]}
+
+
+@pytest.mark.parametrize("asked", [TWO, {"gpus_per_worker": 0}, {"gpus_per_worker": 1}, {"cpus_per_worker": 2}])
+def test_what_a_cluster_alone_can_give_waits_for_a_worker_that_has_one(
+    begin: Callable[..., httpx.Response], client: TestClient, services: Services, asked: dict[str, Any]
+) -> None:
+    at_work(services, "local")
+    at_work(services, "ray")
+    job = answered(begin(asked))
+    assert waiting(services.redis, TRAINING_ON_A_CLUSTER) == {job["id"]}
+    assert waiting(services.redis, TRAINING) == set()
+
+    answered(client.post("/v1/finetune/interrupt"))
+    again = answered(client.post(f"/v1/finetune/{answered(client.get('/v1/finetune/status'))['id']}/resume"))
+    assert again["id"] in waiting(services.redis, TRAINING_ON_A_CLUSTER)
+
+
+def test_the_reconciler_queues_it_there_too(begin: Callable[..., httpx.Response], services: Services) -> None:
+    job = answered(begin(TWO))
+    Queue(TRAINING_ON_A_CLUSTER.queue, connection=services.redis).empty()
+    reconcile_jobs(services)
+    assert waiting(services.redis, TRAINING_ON_A_CLUSTER) == {job["id"]}
+    reconcile_jobs(services)  # it is found there
+    assert counted(services.redis, TRAINING_ON_A_CLUSTER) == {job["id"]: 1}
 
 
 @pytest.mark.parametrize(

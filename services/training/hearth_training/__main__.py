@@ -2,7 +2,7 @@
 
 from hearth_jobs.config import RedisSettings
 from hearth_jobs.connection import connect
-from hearth_jobs.queues import TRAINING
+from hearth_jobs.queues import TRAINING, TRAINING_ON_A_CLUSTER
 from hearth_jobs.worker import work
 from hearth_telemetry.logs import configure_logging
 from hearth_telemetry.traces import configure_tracing
@@ -16,7 +16,9 @@ def main() -> None:
     configure_logging("training")
     configure_tracing("training")
     executor = TrainingSettings().training_executor
-    work(connect(RedisSettings()), TRAINING.queue, "training", make_ready, lambda: {"executor": executor})
+    lanes = (TRAINING_ON_A_CLUSTER, TRAINING) if executor == "ray" else (TRAINING,)
+    queues = [lane.queue for lane in lanes]
+    work(connect(RedisSettings()), queues, "training", make_ready, lambda: {"executor": executor})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from hearth_contracts.finetune import Resources, RunSpec
+from hearth_contracts.finetune import RunSpec
 from hearth_jobs.attempt import Attempt, WorkFailed
 
 from hearth_training.command import gpus_here, ray_command, trainer_command, trainer_env
@@ -36,7 +36,7 @@ class Local:
 
     def lines(self, attempt: Attempt, spec: RunSpec, spec_path: Path) -> Iterator[str]:
         """See Backend."""
-        if spec.resources != Resources():
+        if spec.resources.need_a_cluster:  # no such run is queued for this worker
             raise WorkFailed(
                 "resources are for a Ray cluster, and this training worker trains on its own machine, on all of its "
                 "GPUs: leave them out, or set HEARTH_TRAINING_EXECUTOR=ray"
@@ -60,7 +60,10 @@ class Ray:
     def lines(self, attempt: Attempt, spec: RunSpec, spec_path: Path) -> Iterator[str]:
         """See Backend."""
         attempt.report(stage="starting the trainer")
-        command = ray_command(self.settings.trainer_python.absolute(), self.settings.ray_address, spec_path)
+        settings = self.settings
+        command = ray_command(
+            settings.trainer_python.absolute(), settings.ray_address, spec_path, settings.ray_gpus_per_worker
+        )
         return attempt.lines(command, env=trainer_env(), grace=self.settings.trainer_grace, cwd=spec_path.parent)
 
 

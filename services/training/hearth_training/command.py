@@ -14,9 +14,12 @@ def trainer_command(python: Path, spec: Path, processes: int) -> list[str]:
     return [str(python), "-m", "hearth_trainer.together", str(processes), str(spec)]
 
 
-def ray_command(python: Path, address: str, spec: Path) -> list[str]:
-    """The same for a run on a Ray cluster: a driver, which knows Ray's own variables as well."""
-    return [str(python), "-m", "hearth_trainer.on_ray", address, str(spec)]
+def ray_command(python: Path, address: str, spec: Path, gpus: int | None) -> list[str]:
+    """The same for a run on a Ray cluster: a driver, which knows Ray's own variables as well.
+
+    `gpus` is how many each of the run's workers takes where the run does not say; None: as the cluster has them.
+    """
+    return [str(python), "-m", "hearth_trainer.on_ray", address, str(spec), *([] if gpus is None else [str(gpus)])]
 
 
 def trainer_env() -> dict[str, str]:

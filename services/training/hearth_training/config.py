@@ -22,6 +22,13 @@ class TrainingSettings(BaseSettings):
     ray_address: str = Field(
         default="auto", description="host:port of its head; auto: of the cluster that this machine is a node of"
     )
+    ray_gpus_per_worker: int | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="GPUs of each of a run's workers where the run does not say; not set: 1 if the cluster has any at that "
+        "moment, which one that grows with its runs may not",
+    )
     trainer_warm: bool = Field(
         default=False,
         description="keep a trainer with its libraries loaded for the next run, which then begins some ten seconds "

@@ -80,7 +80,9 @@ def run(ticket: str) -> None:
     redis = connect_redis(RedisSettings())
     jobs, finetunes = JobStore(redis), FinetuneStore(redis)
     s3 = connect_s3(S3Settings())
-    job_id = take_turn(jobs, finetunes, ticket)
+    job_id = take_turn(jobs, finetunes, ticket, has_a_cluster=TrainingSettings().training_executor == "ray")
+    if job_id is None:
+        return
 
     def body(attempt: Attempt) -> None:
         if jobs.get(job_id).kind is JobKind.MERGE:

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import psutil
@@ -21,7 +22,7 @@ from hearth_contracts.hyperparameters import Hyperparameters
 from hearth_contracts.jobs import Job, JobKind
 from hearth_contracts.models import MergeSubject, StoredModel
 from hearth_contracts.names import adapter_id_for, new_id
-from hearth_jobs.finetunes import FinetuneStore
+from hearth_jobs.finetunes import FinetuneStore, lane_for
 from hearth_jobs.queues import TRAINING, enqueue, transaction
 from hearth_jobs.store import JobStore
 from hearth_local.paths import CHECKOUT, env_python
@@ -91,7 +92,7 @@ class Place:
             resources=resources,
         )  # fmt: skip
         FinetuneStore(self.redis).put(pipe, finetune)
-        enqueue(self.redis, TRAINING, job.id, pipe)
+        enqueue(self.redis, lane_for(finetune), job.id, pipe)
         pipe.execute()
         return finetune
 
@@ -101,7 +102,7 @@ class Place:
         job = self.jobs.create(pipe, kind=JobKind.FINETUNE, name="FT_tiny", subject=finetune.id)
         again = finetune.model_copy(update={"job_id": job.id})
         FinetuneStore(self.redis).put(pipe, again)
-        enqueue(self.redis, TRAINING, job.id, pipe)
+        enqueue(self.redis, lane_for(again), job.id, pipe)
         pipe.execute()
         return again
 
@@ -142,8 +143,13 @@ class Place:
         return f"{self.job(finetune)}\n{self.log(finetune)[-3000:]}"
 
     @contextmanager
-    def worker(self, *, warm: bool = False) -> Iterator["subprocess.Popen[bytes]"]:
-        """A worker, with a trainer that stands by if `warm`; told to stop at the end, and nothing of it may be left."""
+    def worker(
+        self, *, warm: bool = False, within: Sequence[str] = (), variables: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        """A worker, with a trainer that stands by if `warm`; told to stop at the end, and nothing of it may be left.
+
+        It is started by the command `within`, if any, and with `variables` besides those of the place.
+        """
         environment = {
             **os.environ,
             "HEARTH_HOME": str(self.home.home),
@@ -156,11 +162,12 @@ class Place:
             "HEARTH_TRAINING_EXECUTOR": "ray" if self.ray else "local",
             "HEARTH_RAY_ADDRESS": self.ray.address if self.ray else "auto",
             "OMP_NUM_THREADS": "1",  # what Ray sets for one core: the same sums in the same order, here and there
+            **variables,
         }
         self.home.logs.mkdir(parents=True, exist_ok=True)
         with (self.home.logs / "worker.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "hearth_training"], env=environment, stdout=log, stderr=log
+                [*within, sys.executable, "-m", "hearth_training"], env=environment, stdout=log, stderr=log
             )
         try:
             yield process

@@ -99,12 +99,21 @@ def test_what_cannot_be_learnt_from_fails_in_the_trainers_own_words(backend: Pla
     assert job.error is not None and "is within max_length=8 tokens" in job.error, backend.told(finetune)
 
 
-def test_on_its_own_machine_a_worker_refuses_resources_of_a_cluster(place: Place) -> None:
-    finetune = place.begin(place.dataset().id, SHORT, Resources(workers=2))
-    with place.worker():
-        job = place.over(finetune)
-    assert job.status is JobStatus.FAILED
-    assert job.error is not None and "HEARTH_TRAINING_EXECUTOR=ray" in job.error
+def test_a_run_for_a_cluster_waits_for_the_worker_that_has_one_while_others_do_what_comes_after_it(
+    place: Place, cluster: RayCluster
+) -> None:
+    dataset = place.dataset()
+    wide = place.begin(dataset.id, SHORT, Resources(workers=2))
+    plain = place.begin(dataset.id, SHORT)
+    spelt_out = place.begin(dataset.id, SHORT, Resources(workers=1, cpus_per_worker=1, sharding="none"))
+    with place.worker() as local:
+        for each in (plain, spelt_out):
+            assert place.over(each).status is JobStatus.FINISHED, place.told(each)
+        assert (place.job(wide).status, place.job(wide).attempt) == (JobStatus.CREATED, 0)
+        with replace(place, ray=cluster).worker():
+            job = place.over(wide)
+        assert local.poll() is None
+    assert (job.status, job.attempt) == (JobStatus.FINISHED, 1), place.told(wide)
 
 
 @pytest.mark.parametrize("sharding", ["none", "full"])

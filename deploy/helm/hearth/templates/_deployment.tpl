@@ -4,7 +4,8 @@ The Deployment of a component and its PodDisruptionBudget: what all have in comm
 root, component, values; image; command (a list, optional); env, ports, probes, mounts, volumes (YAML text);
 grace: seconds between SIGTERM and SIGKILL; scaled: somebody else sets the number of pods;
 worker: its process starts others, so the pod's pause process reaps what loses its parent, as an init would;
-surge: whether a new pod may begin before an old one has ended.
+surge: whether a new pod may begin before an old one has ended; sidecars: containers that are there before the component's
+own and until it has ended (YAML text, optional); tmp: the size of /tmp, 5Gi where it is left out.
 */ -}}
 {{- define "hearth.deployment" -}}
 {{- $root := .root -}}
@@ -38,42 +39,12 @@ spec:
       {{- if .worker }}
       shareProcessNamespace: true
       {{- end }}
-      {{- with $root.Values.image.pullSecrets }}
-      imagePullSecrets:
-        {{- range . }}
-        - name: {{ . }}
-        {{- end }}
-      {{- end }}
-      {{- with .values.runtimeClassName }}
-      runtimeClassName: {{ . }}
-      {{- end }}
-      {{- with .values.nodeSelector }}
-      nodeSelector:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .values.tolerations }}
-      tolerations:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .values.affinity }}
-      affinity:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      topologySpreadConstraints:
-        - maxSkew: 1
-          topologyKey: kubernetes.io/hostname
-          whenUnsatisfiable: ScheduleAnyway
-          labelSelector:
-            matchLabels:
-              {{- include "hearth.selector" (list $root .component) | nindent 14 }}
+      {{- include "hearth.pod" (dict "root" $root "component" .component "values" .values) | nindent 6 }}
       terminationGracePeriodSeconds: {{ .grace }}
-      securityContext:
-        runAsNonRoot: true
-        runAsUser: 10001
-        runAsGroup: 10001
-        fsGroup: 10001
-        fsGroupChangePolicy: OnRootMismatch
-        seccompProfile: {type: RuntimeDefault}
+      {{- with .sidecars }}
+      initContainers:
+        {{- . | trim | nindent 8 }}
+      {{- end }}
       containers:
         - name: {{ .component }}
           image: {{ .image }}
@@ -82,9 +53,7 @@ spec:
           command: {{ toJson . }}
           {{- end }}
           securityContext:
-            allowPrivilegeEscalation: false
-            readOnlyRootFilesystem: true
-            capabilities: {drop: [ALL]}
+            {{- include "hearth.confined" . | nindent 12 }}
           env:
             {{- .env | trim | nindent 12 }}
           {{- with .ports }}
@@ -100,7 +69,7 @@ spec:
             {{- . | trim | nindent 12 }}
             {{- end }}
       volumes:
-        - {name: tmp, emptyDir: {sizeLimit: 5Gi}}
+        - {name: tmp, emptyDir: {sizeLimit: {{ .tmp | default "5Gi" }}}}
         {{- with .volumes }}
         {{- . | trim | nindent 8 }}
         {{- end }}
@@ -116,6 +85,52 @@ spec:
     matchLabels:
       {{- include "hearth.selector" (list $root .component) | nindent 6 }}
 {{- end }}
+{{- end -}}
+
+{{- /* What every pod has: where it may run, and as whom. Takes a dict: root, component, values. */ -}}
+{{- define "hearth.pod" -}}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "hearth.selector" (list .root .component) | nindent 8 }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- /* The security context of every container. */ -}}
+{{- define "hearth.confined" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
 {{- end -}}
 
 {{- /* A component's resources, with its GPUs. */ -}}

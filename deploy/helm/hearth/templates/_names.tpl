@@ -11,9 +11,9 @@ app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
-{{- /* Metadata of an object of one component. Takes a list of the root and the component. */ -}}
+{{- /* Metadata of an object of one component. Takes a list of the root, the component, and a name if it has one of its own. */ -}}
 {{- define "hearth.meta" -}}
-name: {{ include "hearth.name" (index . 0) }}-{{ index . 1 }}
+name: {{ if gt (len .) 2 }}{{ index . 2 }}{{ else }}{{ include "hearth.name" (index . 0) }}-{{ index . 1 }}{{ end }}
 namespace: {{ (index . 0).Release.Namespace }}
 labels:
   {{- include "hearth.selector" . | nindent 2 }}

@@ -1,4 +1,6 @@
-"""`python -m hearth_trainer.on_ray ADDRESS RUN.json`: as `python -m hearth_trainer RUN.json`, on a Ray cluster.
+"""`python -m hearth_trainer.on_ray ADDRESS RUN.json [GPUS]`: as `python -m hearth_trainer RUN.json`, on a Ray cluster.
+
+GPUS: how many each worker takes where the run does not say; left out, 1 if the cluster has any.
 
 The driver of a Ray job: it has the cluster train, and keeps on this machine's disk, and tells on standard output, what
 the trainer does here. With it goes all that it started there: Ray ends a job whose driver is gone.
@@ -30,10 +32,12 @@ NO_CLUSTER = "no Ray cluster answers at {}, or this machine is no node of it: ru
 KNOCK_SECONDS = 15.0
 
 
-def main(address: str, path: Path) -> int:
+def main(address: str, path: Path, gpus: int | None) -> int:
     """Run; the exit code is the trainer's own."""
     events = EventStream()
     spec = RunSpec.model_validate_json(path.read_text(encoding="utf-8"))
+    if spec.resources.gpus_per_worker is None:
+        spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"gpus_per_worker": gpus})})
     events.say(StageEvent(stage="joining the Ray cluster"))
     os.environ.update(DRIVER)
     import ray  # seconds of imports: after the word that they have begun
@@ -59,4 +63,4 @@ def _knock(address: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None))

@@ -1,0 +1,153 @@
+"""A Ray cluster of the chart's pods as KubeRay would make them, on loopback: their commands, mounts and read-only roots.
+
+Each container is a process in a mount namespace of its own. What a cluster adds is left out: scheduling, images, addresses
+given by a network, limits, users.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+
+from hearth_jobs.guard import end, guarded
+from hearth_local.paths import env_python
+
+from tests.support.helm import Chart, Doc
+from tests.support.ray_nodes import HEAD_IP, NODE_GRACE, RayCluster
+from tests.support.servers import free_port
+
+SWITCHES = {"true", "false"}
+VALUED = {"include-dashboard", "log-color"}
+"""What KubeRay passes on as `--name=true`; other parameters that are true or false become switches."""
+
+OF_A_POD = "--node-manager-port|--metrics-export-port|--dashboard-agent-listen-port"
+"""Ports that every node takes, so that here, where all have one network, each takes another."""
+
+IN_A_CONTAINER = r"""
+set -e
+for volume in $WRITABLE; do mount --bind "$volume" "$volume"; done
+mount --bind "$SHM" /dev/shm
+mount --bind "$POD/hosts" /etc/hosts
+mount --rbind "$POD/tmp" /tmp
+mount -o remount,bind,ro /
+cd /tmp
+exec "$@"
+"""
+
+
+def start_command(params: Mapping[str, str], container: Doc, *, head: bool, address: str) -> list[str]:
+    """The command that KubeRay makes for Ray's container in a pod of a group with these `rayStartParams`.
+
+    From ray-operator/controllers/ray/common/pod.go of its release 1.6 (`setMissingRayStartParams`,
+    `generateRayStartCommand`, `convertParamMap`). `address` is that of the head's Service.
+    """
+    found = {"metrics-export-port": "8080", "dashboard-agent-listen-port": "52365", **params, "block": "true"}
+    found.setdefault(*(("dashboard-host", "0.0.0.0") if head else ("address", address)))  # noqa: S104: KubeRay's
+    limits = container["resources"]["limits"]
+    found.setdefault("num-cpus", str(limits["cpu"]))
+    if "nvidia.com/gpu" in limits:
+        found.setdefault("num-gpus", str(limits["nvidia.com/gpu"]))
+    words = ["ray", "start", *(["--head"] if head else [])]
+    for name, value in sorted(found.items()):
+        if value in SWITCHES and name not in VALUED:
+            words += [f"--{name}"] if value == "true" else []
+        else:
+            words.append(f"--{name}={value}")
+    return words
+
+
+@dataclass(frozen=True)
+class Pod:
+    """What the containers of a pod share: /tmp, /dev/shm, and an address, here one of loopback's."""
+
+    folder: Path
+    shm: Path
+    ip: str
+
+    def within(self, writable: Sequence[Path] = ()) -> list[str]:
+        """The words before a command that run it in a container of this pod, which may write to `writable` besides.
+
+        They are none of /tmp: it has the pod's own.
+        """
+        places = {"POD": self.folder, "SHM": self.shm, "WRITABLE": " ".join(map(str, writable))}
+        setting = [f"{name}={value}" for name, value in places.items()]
+        return ["env", *setting, "unshare", "--mount", "bash", "-c", IN_A_CONTAINER, "container"]
+
+
+class KubeRayCluster(RayCluster):
+    """Its nodes are those of a rendered chart: the head, the groups' workers, and the sidecar of the training pod."""
+
+    def __init__(self, scratch: Path, chart: Chart, secrets: Mapping[str, str]) -> None:
+        super().__init__(scratch, 0)
+        self._chart = chart
+        self._secrets = secrets
+        self._spec = chart.of("RayCluster")["ray"]["spec"]
+        self.training = self._pod()
+
+    @property
+    def address(self) -> str:
+        """As the worker is told."""
+        return self.variables(self._chart.containers["training"])["HEARTH_RAY_ADDRESS"]
+
+    def variables(self, container: Doc) -> dict[str, str]:
+        """A container's environment, with `secrets` for what comes from Secrets; what those lack is left out."""
+        found = {each["name"]: each.get("value", self._secrets.get(each["name"])) for each in container.get("env", [])}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def start_head(self) -> None:
+        group = self._spec["headGroupSpec"]
+        container = group["template"]["spec"]["containers"][0]
+        self._start(self._pod(HEAD_IP), container, start_command(group["rayStartParams"], container, head=True, address=""))
+
+    def start_worker(self) -> "subprocess.Popen[bytes]":
+        """A pod of the first group. It sees the models where they are."""
+        group = self._spec["workerGroupSpecs"][0]
+        container = group["template"]["spec"]["containers"][0]
+        words = start_command(group["rayStartParams"], container, head=False, address=self.address)
+        return self._start(self._pod(), container, words)
+
+    def start_sidecar(self) -> "subprocess.Popen[bytes]":
+        (container,) = self._chart.pods["training"]["initContainers"]
+        return self._start(self.training, container, container["command"])
+
+    def _pod(self, ip: str | None = None) -> Pod:
+        number = len(list(self.scratch.iterdir()))
+        folder = self.scratch / f"pod-{number}"
+        (folder / "tmp").mkdir(parents=True)
+        host = self._chart.of("RayCluster")["ray"]["metadata"]
+        (folder / "hosts").write_text(f"127.0.0.1 localhost\n{HEAD_IP} {host['name']}-head-svc.{host['namespace']}.svc\n")
+        return Pod(folder, Path(mkdtemp(prefix="pod", dir="/dev/shm")), ip or f"127.0.0.{number + 10}")
+
+    def _start(self, pod: Pod, container: Doc, words: Sequence[str]) -> "subprocess.Popen[bytes]":
+        ray, *arguments = words
+        assert ray == "ray"  # on the image's path
+        arguments = [re.sub(rf"^({OF_A_POD})=.*", lambda found: f"{found[1]}={free_port()}", each) for each in arguments]
+        command = [str(env_python("ray").with_name("ray")), *arguments, f"--node-ip-address={pod.ip}"]
+        environment = {**os.environ, "HOME": "/tmp", "CUDA_VISIBLE_DEVICES": "", **self.variables(container)}
+        with (pod.folder / "ray.log").open("ab") as log:
+            node = guarded([*pod.within(), *command], grace=NODE_GRACE, stdout=log, stderr=log, env=environment)
+        self.nodes.append(node)
+        return node
+
+    def logs(self) -> str:
+        """What `ray start` said on each node."""
+        return "\n".join(f"{path}:\n{path.read_text()}" for path in sorted(self.scratch.glob("*/ray.log")))
+
+
+@contextmanager
+def kuberay_cluster(chart: Chart, secrets: Mapping[str, str]) -> Iterator[KubeRayCluster]:
+    """Without nodes; those that are started are ended at the end."""
+    with TemporaryDirectory(prefix="pods", ignore_cleanup_errors=True) as scratch:
+        cluster = KubeRayCluster(Path(scratch), chart, secrets)
+        try:
+            yield cluster
+        finally:
+            for node in cluster.nodes:
+                end(node, NODE_GRACE)
+            for path in Path("/dev/shm").glob("pod*"):
+                shutil.rmtree(path, ignore_errors=True)
