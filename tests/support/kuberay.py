@@ -1,7 +1,7 @@
-"""A Ray cluster of the chart's pods as KubeRay would make them, on loopback: their commands, mounts and read-only roots.
+"""A Ray cluster of the chart's pods as KubeRay would make them, on loopback: their commands, mounts, read-only roots.
 
-Each container is a process in a mount namespace of its own. What a cluster adds is left out: scheduling, images, addresses
-given by a network, limits, users.
+Each container is a process in a mount namespace of its own, for which one must be root. Left out is what a cluster
+adds: scheduling, images, a network, limits, users.
 """
 
 import os
@@ -25,7 +25,7 @@ SWITCHES = {"true", "false"}
 VALUED = {"include-dashboard", "log-color"}
 """What KubeRay passes on as `--name=true`; other parameters that are true or false become switches."""
 
-OF_A_POD = "--node-manager-port|--metrics-export-port|--dashboard-agent-listen-port"
+_ITS_OWN = re.compile(r"^(--node-manager-port|--metrics-export-port|--dashboard-agent-listen-port)=.*")
 """Ports that every node takes, so that here, where all have one network, each takes another."""
 
 IN_A_CONTAINER = r"""
@@ -47,7 +47,7 @@ def start_command(params: Mapping[str, str], container: Doc, *, head: bool, addr
     `generateRayStartCommand`, `convertParamMap`). `address` is that of the head's Service.
     """
     found = {"metrics-export-port": "8080", "dashboard-agent-listen-port": "52365", **params, "block": "true"}
-    found.setdefault(*(("dashboard-host", "0.0.0.0") if head else ("address", address)))  # noqa: S104: KubeRay's
+    found.setdefault(*(("dashboard-host", "0.0.0.0") if head else ("address", address)))
     limits = container["resources"]["limits"]
     found.setdefault("num-cpus", str(limits["cpu"]))
     if "nvidia.com/gpu" in limits:
@@ -102,7 +102,8 @@ class KubeRayCluster(RayCluster):
     def start_head(self) -> None:
         group = self._spec["headGroupSpec"]
         container = group["template"]["spec"]["containers"][0]
-        self._start(self._pod(HEAD_IP), container, start_command(group["rayStartParams"], container, head=True, address=""))
+        words = start_command(group["rayStartParams"], container, head=True, address="")
+        self._start(self._pod(HEAD_IP), container, words)
 
     def start_worker(self) -> "subprocess.Popen[bytes]":
         """A pod of the first group. It sees the models where they are."""
@@ -119,20 +120,25 @@ class KubeRayCluster(RayCluster):
         number = len(list(self.scratch.iterdir()))
         folder = self.scratch / f"pod-{number}"
         (folder / "tmp").mkdir(parents=True)
-        host = self._chart.of("RayCluster")["ray"]["metadata"]
-        (folder / "hosts").write_text(f"127.0.0.1 localhost\n{HEAD_IP} {host['name']}-head-svc.{host['namespace']}.svc\n")
+        head = self._chart.of("RayCluster")["ray"]["metadata"]
+        known = {"127.0.0.1": "localhost", HEAD_IP: f"{head['name']}-head-svc.{head['namespace']}.svc"}
+        (folder / "hosts").write_text("".join(f"{address} {name}\n" for address, name in known.items()))
         return Pod(folder, Path(mkdtemp(prefix="pod", dir="/dev/shm")), ip or f"127.0.0.{number + 10}")
 
     def _start(self, pod: Pod, container: Doc, words: Sequence[str]) -> "subprocess.Popen[bytes]":
         ray, *arguments = words
         assert ray == "ray"  # on the image's path
-        arguments = [re.sub(rf"^({OF_A_POD})=.*", lambda found: f"{found[1]}={free_port()}", each) for each in arguments]
+        arguments = [_ITS_OWN.sub(lambda found: f"{found[1]}={free_port()}", each) for each in arguments]
         command = [str(env_python("ray").with_name("ray")), *arguments, f"--node-ip-address={pod.ip}"]
         environment = {**os.environ, "HOME": "/tmp", "CUDA_VISIBLE_DEVICES": "", **self.variables(container)}
         with (pod.folder / "ray.log").open("ab") as log:
             node = guarded([*pod.within(), *command], grace=NODE_GRACE, stdout=log, stderr=log, env=environment)
         self.nodes.append(node)
         return node
+
+    def left_in_tmp(self) -> list[Path]:
+        """What runs have left on the nodes."""
+        return [path for path in self.scratch.glob("*/tmp/hearth-*") if path.exists()]
 
     def logs(self) -> str:
         """What `ray start` said on each node."""

@@ -54,7 +54,14 @@ def test_helm_finds_no_fault(helm: Path, values: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("values", "version"),
-    [("defaults", "1.37"), ("gpu", "1.37"), ("everything", "1.37"), ("everything", "1.30"), ("ray", "1.37"), ("ray", "1.30")],
+    [
+        ("defaults", "1.37"),
+        ("gpu", "1.37"),
+        ("everything", "1.37"),
+        ("everything", "1.30"),
+        ("ray", "1.37"),
+        ("ray", "1.30"),
+    ],
 )
 def test_every_object_has_the_form_that_kubernetes_has_for_it(helm: Path, values: str, version: str) -> None:
     unchecked = set()

@@ -149,7 +149,7 @@ def ports(rule: Doc) -> set[object]:
 
 
 def flows(chart: Chart, others: Mapping[str, Doc] = MappingProxyType({})) -> set[tuple[str, str, object]]:
-    """From which component to which, on which port, both policies let through; `others` are labels of pods by component."""
+    """From which component to which, on which port, policies let through. `others`: more pods' labels by component."""
     labels = {name: doc["spec"]["template"]["metadata"]["labels"] for name, doc in chart.of("Deployment").items()}
     labels |= others
     policies = {name: doc["spec"] for name, doc in chart.of("NetworkPolicy").items()}

@@ -22,6 +22,11 @@ RAY_CLUSTER = {
     "additionalProperties": False,
     "properties": {
         "rayVersion": {"type": "string"},
+        "upgradeStrategy": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"type": {"enum": ["Recreate", "None"]}},
+        },
         "enableInTreeAutoscaling": {"type": "boolean"},
         "autoscalerOptions": {
             "type": "object",
@@ -62,8 +67,7 @@ RAY_CLUSTER = {
 """What we use of the fields of a RayCluster's spec in ray.io/v1.
 
 From KubeRay's definition, helm-chart/kuberay-operator/crds/ray.io_rayclusters.yaml (commit 017710c, release 1.6), and
-ray-operator/apis/ray/v1/raycluster_types.go: no package of PyPI's or npm's carries it. Fields that a cluster of 1.1 lacks
-are not among them.
+ray-operator/apis/ray/v1/raycluster_types.go: no package of PyPI's or npm's carries it.
 """
 LONGEST_SERVICE = 50
 """Characters after which KubeRay cuts the name of a Service off (`CheckName` in its util.go)."""

@@ -26,8 +26,8 @@ class TrainingSettings(BaseSettings):
         default=None,
         ge=0,
         le=1,
-        description="GPUs of each of a run's workers where the run does not say; not set: 1 if the cluster has any at that "
-        "moment, which one that grows with its runs may not",
+        description="GPUs of each of a run's workers where the run does not say; not set: 1 if the cluster has any "
+        "just then, which one that grows with its runs may not",
     )
     trainer_warm: bool = Field(
         default=False,

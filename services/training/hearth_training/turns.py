@@ -9,8 +9,8 @@ from hearth_jobs.store import JobMissing, JobStore
 def take_turn(jobs: JobStore, finetunes: FinetuneStore, ticket: str, *, has_a_cluster: bool) -> str | None:
     """The job to begin for `ticket`, the id of the job that was queued with it; None: nothing that can be done here.
 
-    If another that waits comes first, of those that can be done here, that one is begun, and the ticket queued again for
-    its own job. What does not wait (another attempt at a job that has begun, a merge) is its own turn.
+    If another that waits comes first, of those that can be done here, that one is begun, and the ticket queued again
+    for its own job. What does not wait (another attempt at a job that has begun, a merge) is its own turn.
     """
     own = _finetune_of(jobs, finetunes, ticket)
     if own is None:
@@ -18,9 +18,7 @@ def take_turn(jobs: JobStore, finetunes: FinetuneStore, ticket: str, *, has_a_cl
     if own.resources.need_a_cluster and not has_a_cluster:  # an older management queued it here
         enqueue(jobs.redis, lane_for(own), ticket)
         return None
-    queue = [
-        job.id for job, each in waiting(jobs, finetunes) if has_a_cluster or not each.resources.need_a_cluster
-    ]
+    queue = [job.id for job, each in waiting(jobs, finetunes) if has_a_cluster or not each.resources.need_a_cluster]
     if ticket not in queue or queue[0] == ticket:
         return ticket
     enqueue(jobs.redis, lane_for(own), ticket)

@@ -48,5 +48,6 @@ def test_a_run_trains_on_the_pods_that_the_chart_renders(apart: Place, tmp_path:
         with place.worker(within=within, variables=ours):
             job = place.over(finetune)
         assert job.status is JobStatus.FINISHED, place.told(finetune) + cluster.logs()
+        assert cluster.left_in_tmp() == []
         assert list(place.curve(finetune)) == list(range(1, 11))
         fetch_adapter(place.s3, finetune.adapter_id, tmp_path)  # raises if a hash is wrong

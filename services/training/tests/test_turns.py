@@ -16,7 +16,6 @@ from hearth_training.command import gpus_here, trainer_command
 from hearth_training.turns import take_turn
 from redis import Redis
 
-
 NOTHING_ASKED = Resources()
 ON_TWO = Resources(workers=2)
 

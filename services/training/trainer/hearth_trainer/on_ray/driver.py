@@ -1,6 +1,7 @@
 """One run on a cluster: begun with as many processes as are asked for, and begun again when one of them is lost."""
 
 import shutil
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ class Driver:
     def __init__(self, spec: RunSpec, events: EventStream) -> None:
         self._spec = spec
         self._scratch = Path(spec.work_dir) / "from-ray"
+        # Its processes on the cluster write there too, where the run's folder is none of theirs.
+        self._rays_own = Path(tempfile.gettempdir()) / f"hearth-{Path(spec.work_dir).name}-ray"
         self._events = events
         self._each = _each_has(spec)
         self._relay: Relay | None = None
@@ -103,7 +106,7 @@ class Driver:
                 placement_strategy="SPREAD",
             ),
             run_config=RunConfig(
-                storage_path=str(self._scratch / "ray"),
+                storage_path=str(self._rays_own),
                 failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),  # beginning again is ours
                 logging_config=LoggingConfig(log_level="WARNING"),
             ),
@@ -113,7 +116,8 @@ class Driver:
         finally:
             relay.close()
             ray.kill(self._desk)
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            for folder in (self._scratch, self._rays_own):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _each_has(spec: RunSpec) -> dict[str, float]:
