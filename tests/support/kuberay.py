@@ -84,15 +84,15 @@ class KubeRayCluster(RayCluster):
 
     def __init__(self, scratch: Path, chart: Chart, secrets: Mapping[str, str]) -> None:
         super().__init__(scratch, 0)
-        self._chart = chart
+        self.chart = chart
         self._secrets = secrets
-        self._spec = chart.of("RayCluster")["ray"]["spec"]
+        self.spec = chart.of("RayCluster")["ray"]["spec"]
         self.training = self._pod()
 
     @property
     def address(self) -> str:
         """As the worker is told."""
-        return self.variables(self._chart.containers["training"])["HEARTH_RAY_ADDRESS"]
+        return self.variables(self.chart.containers["training"])["HEARTH_RAY_ADDRESS"]
 
     def variables(self, container: Doc) -> dict[str, str]:
         """A container's environment, with `secrets` for what comes from Secrets; what those lack is left out."""
@@ -100,27 +100,27 @@ class KubeRayCluster(RayCluster):
         return {name: value for name, value in found.items() if value is not None}
 
     def start_head(self) -> None:
-        group = self._spec["headGroupSpec"]
+        group = self.spec["headGroupSpec"]
         container = group["template"]["spec"]["containers"][0]
         words = start_command(group["rayStartParams"], container, head=True, address="")
         self._start(self._pod(HEAD_IP), container, words)
 
     def start_worker(self) -> "subprocess.Popen[bytes]":
         """A pod of the first group. It sees the models where they are."""
-        group = self._spec["workerGroupSpecs"][0]
+        group = self.spec["workerGroupSpecs"][0]
         container = group["template"]["spec"]["containers"][0]
         words = start_command(group["rayStartParams"], container, head=False, address=self.address)
         return self._start(self._pod(), container, words)
 
     def start_sidecar(self) -> "subprocess.Popen[bytes]":
-        (container,) = self._chart.pods["training"]["initContainers"]
+        (container,) = self.chart.pods["training"]["initContainers"]
         return self._start(self.training, container, container["command"])
 
     def _pod(self, ip: str | None = None) -> Pod:
         number = len(list(self.scratch.iterdir()))
         folder = self.scratch / f"pod-{number}"
         (folder / "tmp").mkdir(parents=True)
-        head = self._chart.of("RayCluster")["ray"]["metadata"]
+        head = self.chart.of("RayCluster")["ray"]["metadata"]
         known = {"127.0.0.1": "localhost", HEAD_IP: f"{head['name']}-head-svc.{head['namespace']}.svc"}
         (folder / "hosts").write_text("".join(f"{address} {name}\n" for address, name in known.items()))
         return Pod(folder, Path(mkdtemp(prefix="pod", dir="/dev/shm")), ip or f"127.0.0.{number + 10}")

@@ -60,10 +60,7 @@ class Ray:
     def lines(self, attempt: Attempt, spec: RunSpec, spec_path: Path) -> Iterator[str]:
         """See Backend."""
         attempt.report(stage="starting the trainer")
-        settings = self.settings
-        command = ray_command(
-            settings.trainer_python.absolute(), settings.ray_address, spec_path, settings.ray_gpus_per_worker
-        )
+        command = ray_command(self.settings, spec_path)
         return attempt.lines(command, env=trainer_env(), grace=self.settings.trainer_grace, cwd=spec_path.parent)
 
 

@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from hearth_training.config import TrainingSettings
+
 SECRETS = ("HEARTH_REDIS_URL", "HEARTH_S3_ACCESS_KEY", "HEARTH_S3_SECRET_KEY", "HF_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS")
 
 
@@ -14,12 +16,13 @@ def trainer_command(python: Path, spec: Path, processes: int) -> list[str]:
     return [str(python), "-m", "hearth_trainer.together", str(processes), str(spec)]
 
 
-def ray_command(python: Path, address: str, spec: Path, gpus: int | None) -> list[str]:
-    """The same for a run on a Ray cluster: a driver, which knows Ray's own variables as well.
-
-    `gpus` is how many each of the run's workers takes where the run does not say; None: as the cluster has them.
-    """
-    return [str(python), "-m", "hearth_trainer.on_ray", address, str(spec), *([] if gpus is None else [str(gpus)])]
+def ray_command(settings: TrainingSettings, spec: Path) -> list[str]:
+    """The same for a run on a Ray cluster: a driver, which knows Ray's own variables as well."""
+    gpus = settings.ray_gpus_per_worker
+    return [
+        str(settings.trainer_python.absolute()), "-m", "hearth_trainer.on_ray", settings.ray_address, str(spec),
+        str(settings.ray_patience), *([] if gpus is None else [str(gpus)]),
+    ]  # fmt: skip
 
 
 def trainer_env() -> dict[str, str]:

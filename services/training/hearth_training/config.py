@@ -29,6 +29,10 @@ class TrainingSettings(BaseSettings):
         description="GPUs of each of a run's workers where the run does not say; not set: 1 if the cluster has any "
         "just then, which one that grows with its runs may not",
     )
+    ray_patience: float = Field(
+        default=300.0,
+        description="seconds a run waits for a Ray cluster that does not answer before it fails; it can be resumed",
+    )
     trainer_warm: bool = Field(
         default=False,
         description="keep a trainer with its libraries loaded for the next run, which then begins some ten seconds "

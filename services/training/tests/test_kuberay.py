@@ -1,6 +1,7 @@
 """A run on the nodes of the chart's Ray cluster, each started by the command that its pod would be started by."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,9 +11,9 @@ from hearth_contracts.jobs import JobStatus
 from hearth_storage.adapters import fetch_adapter
 from hearth_storage.config import HomeSettings
 
-from services.training.tests.place import SHORT, Place, add_base
+from services.training.tests.place import PATIENCE_SECONDS, SHORT, Place, add_base, wait_for
 from tests.support.helm import VALUES, render, unpack
-from tests.support.kuberay import kuberay_cluster
+from tests.support.kuberay import KubeRayCluster, kuberay_cluster
 
 pytestmark = pytest.mark.timeout(600)
 SMALL = (
@@ -20,6 +21,7 @@ SMALL = (
     "training.ray.head.sharedMemory=200Mi,training.ray.workers.sharedMemory=200Mi,"
     "training.ray.workers.resources.limits.cpu=1,training.ray.workers.replicas=2"
 )
+LONG = SHORT.model_copy(update={"max_steps": 400, "save_steps": 20})
 TOKEN = {"RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef"}
 
 
@@ -32,22 +34,61 @@ def apart(place: Place) -> Iterator[Place]:
         yield place
 
 
-def test_a_run_trains_on_the_pods_that_the_chart_renders(apart: Place, tmp_path: Path) -> None:
-    place = apart
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[KubeRayCluster]:
     chart = render(unpack(tmp_path / "helm"), (*VALUES["defaults"], "--set", SMALL))
-    finetune = place.begin(place.dataset().id, SHORT, Resources(workers=2))
     with kuberay_cluster(chart, TOKEN) as cluster:
-        cluster.start_head()
-        for _ in range(chart.of("RayCluster")["ray"]["spec"]["workerGroupSpecs"][0]["replicas"]):
-            cluster.start_worker()
-        cluster.start_sidecar()
-        place.ray = cluster
-        variables = cluster.variables(chart.containers["training"])
-        ours = {name: value for name, value in variables.items() if "S3" not in name}
-        within = cluster.training.within([place.home.home])
-        with place.worker(within=within, variables=ours):
-            job = place.over(finetune)
-        assert job.status is JobStatus.FINISHED, place.told(finetune) + cluster.logs()
-        assert cluster.left_in_tmp() == []
-        assert list(place.curve(finetune)) == list(range(1, 11))
-        fetch_adapter(place.s3, finetune.adapter_id, tmp_path)  # raises if a hash is wrong
+        yield cluster
+
+
+@contextmanager
+def training_pod(place: Place, cluster: KubeRayCluster) -> Iterator[None]:
+    """The worker of the rendered training pod, with the stores of the test."""
+    place.ray = cluster
+    rendered = cluster.variables(cluster.chart.containers["training"])
+    variables = {name: value for name, value in rendered.items() if "S3" not in name}
+    with place.worker(within=cluster.training.within([place.home.home]), variables=variables):
+        yield
+
+
+def start(cluster: KubeRayCluster) -> None:
+    """All pods but the training pod's own container."""
+    cluster.start_head()
+    for _ in range(cluster.spec["workerGroupSpecs"][0]["replicas"]):
+        cluster.start_worker()
+    cluster.start_sidecar()
+
+
+def test_a_run_waits_for_the_cluster_and_trains_on_the_pods_that_the_chart_renders(
+    apart: Place, cluster: KubeRayCluster, tmp_path: Path
+) -> None:
+    finetune = apart.begin(apart.dataset().id, SHORT, Resources(workers=2))
+    with training_pod(apart, cluster):
+        wait_for(
+            lambda: apart.job(finetune).stage == "waiting for the Ray cluster",
+            PATIENCE_SECONDS,
+            lambda: apart.told(finetune),
+        )
+        start(cluster)
+        job = apart.over(finetune)
+    assert (job.status, job.attempt) == (JobStatus.FINISHED, 1), apart.told(finetune) + cluster.logs()
+    assert list(apart.curve(finetune)) == list(range(1, 11))
+    fetch_adapter(apart.s3, finetune.adapter_id, tmp_path)  # raises if a hash is wrong
+    assert cluster.left_in_tmp() == []
+
+
+def test_the_head_is_lost_and_the_run_goes_on_once_the_cluster_has_begun_anew(
+    apart: Place, cluster: KubeRayCluster
+) -> None:
+    finetune = apart.begin(apart.dataset().id, LONG, Resources(workers=2))
+    start(cluster)
+    with training_pod(apart, cluster):
+        apart.until_step(finetune, 60)
+        cluster.lose(cluster.nodes[0])
+        for node in cluster.nodes[1:]:
+            node.wait(PATIENCE_SECONDS)  # Ray ends them
+        start(cluster)  # as kubelet and KubeRay do
+        job = apart.over(finetune)
+    assert job.status is JobStatus.FINISHED, apart.told(finetune) + cluster.logs()
+    assert apart.resumed_at(finetune) >= 40
+    assert list(apart.curve(finetune)) == list(range(1, 401))
