@@ -218,7 +218,10 @@ class Reconciler:
             scale_by_load(self.services, deployments, self.services.deployments.clock())
         deploy_trained(self.services)
         obstacles = deploy_at_start(self.services)
+        try:
+            tell_nodes(self.services, deployments)
+        except (OSError, ValueError) as error:
+            obstacles = {*obstacles, f"nodes are not told what models there are: {error}"}
         for obstacle in obstacles - self._obstacles:
             log.warning("%s", obstacle)  # once, not every second
         self._obstacles = obstacles
-        tell_nodes(self.services, deployments)

@@ -29,7 +29,7 @@ from hearth_management.config import ManagementSettings
 from hearth_management.reconciler import Reconciler
 from hearth_management.services import Services, build_services
 from hearth_storage.config import HomeSettings, S3Settings
-from hearth_storage.model_store import find_model, record_model
+from hearth_storage.model_store import RECORD, find_model, model_folder, record_model
 from pydantic import SecretStr
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
@@ -302,6 +302,33 @@ def test_what_an_older_hearth_deployed_nodes_can_fetch_without_another_deploy_as
     once()
     told = model_of(services.redis, "acme/llm")
     assert told is not None and told.files == files
+
+
+def test_a_record_that_cannot_be_read_is_told_once_and_holds_up_nothing(
+    services: Services, once: Callable[[], None], put_model: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    put_model("acme/llm")
+    desire(services)
+    record = model_folder(services.home.models, "acme/llm") / RECORD
+    whole = record.read_text()
+
+    def told() -> list[str]:
+        found = [each.getMessage() for each in caplog.records if "what models there are" in each.getMessage()]
+        caplog.clear()
+        return found
+
+    record.write_text("{")
+    for expected in (1, 0, 0):
+        once()
+        assert len(told()) == expected
+    assert items(services, INFERENCE_LLM) == 1
+    record.write_text("[")
+    once()
+    assert len(told()) == 1  # another fault
+    record.write_text(whole)
+    once()
+    assert told() == []
+    assert model_of(services.redis, "acme/llm") is not None
 
 
 def test_an_undeployed_deployment_is_not_queued(services: Services, once: Callable[[], None]) -> None:

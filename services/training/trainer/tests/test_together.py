@@ -98,3 +98,31 @@ def test_where_one_of_them_is_killed_the_run_ends_as_one_that_was_killed(
 
 def is_rank(process: psutil.Process) -> bool:
     return process.cmdline()[-2:-1] == ["hearth_trainer"]
+
+
+CODES = """
+import json, sys
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from hearth_trainer.together import code_of
+
+for ends in json.loads(sys.argv[1]):
+    failures = {rank: ProcessFailure(rank, 1, code, "/no/file") for rank, (code, _) in enumerate(ends)}
+    for failure, (_, at) in zip(failures.values(), ends):
+        failure.timestamp = 1000 + at
+    print(code_of(ChildFailedError("trainer", failures)))
+"""
+
+
+def test_what_torchrun_kills_after_one_has_failed_is_not_taken_for_the_cause() -> None:
+    told = [  # exit codes of the ranks, and the second at which torchrun saw each
+        ([(1, 0), (-9, 30)], 1),
+        ([(-9, 31), (1, 0)], 1),
+        ([(-9, 31), (-15, 1), (1, 0)], 1),
+        ([(-9, 0), (1, 0)], KILLED),  # the other lost it
+        ([(1, 0), (-9, 1)], KILLED),  # so late torchrun may see it
+        ([(-15, 0), (143, 0)], 143),
+        ([(-11, 0)], -11),
+    ]
+    command = [str(env_python("training")), "-c", CODES, json.dumps([ends for ends, _ in told])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [int(line) for line in done.stdout.split()] == [code for _, code in told]
