@@ -19,7 +19,8 @@ pytestmark = pytest.mark.timeout(600)
 SMALL = (
     "training.ray.enabled=true,training.ray.tokenSecret=ray-token,training.sharedMemory=200Mi,"
     "training.ray.head.sharedMemory=200Mi,training.ray.workers.sharedMemory=200Mi,"
-    "training.ray.workers.resources.limits.cpu=1,training.ray.workers.replicas=2"
+    "training.ray.workers.resources.limits.cpu=1,training.ray.workers.replicas=2,"
+    "training.ray.settings.RAY_gcs_rpc_server_reconnect_timeout_s=10"  # a minute, but for tests
 )
 LONG = SHORT.model_copy(update={"max_steps": 400, "save_steps": 20})
 TOKEN = {"RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef"}
@@ -89,6 +90,6 @@ def test_the_head_is_lost_and_the_run_goes_on_once_the_cluster_has_begun_anew(
             node.wait(PATIENCE_SECONDS)  # Ray ends them
         start(cluster)  # as kubelet and KubeRay do
         job = apart.over(finetune)
-    assert job.status is JobStatus.FINISHED, apart.told(finetune) + cluster.logs()
+    assert (job.status, job.attempt) == (JobStatus.FINISHED, 1), apart.told(finetune) + cluster.logs()
     assert apart.resumed_at(finetune) >= 40
     assert list(apart.curve(finetune)) == list(range(1, 401))

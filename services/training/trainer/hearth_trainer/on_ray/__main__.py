@@ -3,77 +3,64 @@
 PATIENCE: seconds to wait for a cluster that does not answer. GPUS: how many each worker takes where the run does not
 say; left out, 1 if the cluster has any.
 
-The driver of a Ray job: it has the cluster train, and keeps on this machine's disk, and tells on standard output, what
-the trainer does here. With it goes all that it started there: Ray ends a job whose driver is gone.
+The driver of a Ray job has the cluster train, and keeps on this machine's disk, and tells on standard output, what the
+trainer does here. With it goes all that it started there: Ray ends a job whose driver is gone. And Ray ends a driver
+whose cluster is gone, without a word to Python: so it is a process of its own here, and begun again.
 """
 
 import os
 import signal
-import socket
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
-from hearth_contracts.finetune import RefusedEvent, RunSpec, StageEvent
+from hearth_contracts.finetune import StageEvent
 
 from hearth_trainer.events import EventStream
+from hearth_trainer.on_ray.drive import FAILED, LOST, drive
 
-EACH_PROCESS = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
-"""What the trainer sets for itself, for the processes that Ray starts."""
-DRIVER = {
-    "RAY_COLOR_PREFIX": "0",  # what they print goes to the job's log
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a node that is taken away is a node that is lost
-}
-NO_CLUSTER = "no Ray cluster answers at {}, or this machine is no node of it: run `ray start` here, and resume"
+MOST_LOSSES = 3
+"""So many times a driver is begun again."""
+TERM = {signal.SIGTERM}
 
-KNOCK_SECONDS = 15.0
-KNOCK_AGAIN_SECONDS = 2.0
+
+class Drivers:
+    """One after the other, each a child of this process; who asks this one to stop asks the one that is at work."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self._pid = 0
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, *_: object) -> None:
+        self.stopping = True
+        if self._pid:
+            os.kill(self._pid, signal.SIGTERM)  # it is there, or not yet waited for
+
+    def run(self, work: Callable[[], int]) -> int:
+        """Do it in a child; its exit code, of a signal as a shell says it."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, TERM)  # until both heed it in their own ways
+        self._pid = os.fork()
+        if self._pid == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, TERM)
+            sys.exit(work())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TERM)
+        os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+        pid, self._pid = self._pid, 0
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return code if code >= 0 else 128 - code
 
 
 def main(address: str, path: Path, patience: float, gpus: int | None) -> int:
     """Run; the exit code is the trainer's own."""
-    events = EventStream()
-    spec = RunSpec.model_validate_json(path.read_text(encoding="utf-8"))
-    if spec.resources.gpus_per_worker is None:
-        spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"gpus_per_worker": gpus})})
-    events.say(StageEvent(stage="joining the Ray cluster"))
-    os.environ.update(DRIVER)
-    until = time.monotonic() + patience
-    while (error := _join(address)) is not None:
-        if time.monotonic() > until:
-            events.say(RefusedEvent(reason=f"{NO_CLUSTER.format(address)} ({str(error).splitlines()[0]})"))
-            return 0
-        events.say(StageEvent(stage="waiting for the Ray cluster"))
-        time.sleep(KNOCK_AGAIN_SECONDS)
-    from hearth_trainer.on_ray.driver import Driver
-
-    driver = Driver(spec, events)
-    signal.signal(signal.SIGTERM, driver.stop)
-    return driver.run()
-
-
-def _join(address: str) -> OSError | None:
-    """Become a driver of the cluster's; what stands in the way, if anything does."""
-    import ray  # seconds of imports: after the word that they have begun
-
-    try:
-        if address != "auto":
-            _knock(address)  # Ray itself would try for minutes
-        ray.init(address, runtime_env={"env_vars": EACH_PROCESS}, logging_level="warning")
-    except OSError as error:  # ConnectionError, of both
-        return error
-    return None
-
-
-def _knock(address: str) -> None:
-    """Raise OSError where nobody listens."""
-    host, _, port = address.rpartition(":")
-    socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+    drivers, events, losses = Drivers(), EventStream(), 0
+    while True:
+        code = drivers.run(lambda: drive(events, address, path, patience, gpus))
+        if code != LOST or drivers.stopping or losses == MOST_LOSSES:
+            return 1 if code == FAILED else code
+        losses += 1
+        events.say(StageEvent(stage="the Ray cluster was lost; waiting for it to begin anew"))
 
 
 if __name__ == "__main__":
