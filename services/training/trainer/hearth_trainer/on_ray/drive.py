@@ -40,9 +40,9 @@ def drive(events: EventStream, address: str, path: Path, patience: float, gpus: 
         spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"gpus_per_worker": gpus})})
     events.say(StageEvent(stage="joining the Ray cluster"))
     os.environ.update(DRIVER)
-    until = time.monotonic() + patience
+    began = time.monotonic()
     while (error := _join(address)) is not None:
-        if time.monotonic() > until:
+        if time.monotonic() > began + patience:
             events.say(RefusedEvent(reason=f"{NO_CLUSTER.format(address)} ({str(error).splitlines()[0]})"))
             return 0
         events.say(StageEvent(stage="waiting for the Ray cluster"))
