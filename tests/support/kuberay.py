@@ -1,7 +1,7 @@
 """A Ray cluster of the chart's pods as KubeRay would make them, on loopback: their commands, mounts, read-only roots.
 
-Each container is a process in a mount namespace of its own, for which one must be root. Left out is what a cluster
-adds: scheduling, images, a network, limits, users.
+Each container is a process in a mount namespace of its own, for which one must be root, or may play it (user
+namespaces). Left out is what a cluster adds: scheduling, images, a network, limits, users.
 """
 
 import os
@@ -76,7 +76,8 @@ class Pod:
         """
         places = {"POD": self.folder, "SHM": self.shm, "WRITABLE": " ".join(map(str, writable))}
         setting = [f"{name}={value}" for name, value in places.items()]
-        return ["env", *setting, "unshare", "--mount", "bash", "-c", IN_A_CONTAINER, "container"]
+        as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
+        return ["env", *setting, "unshare", *as_root, "--mount", "bash", "-c", IN_A_CONTAINER, "container"]
 
 
 class KubeRayCluster(RayCluster):
@@ -87,6 +88,7 @@ class KubeRayCluster(RayCluster):
         self.chart = chart
         self._secrets = secrets
         self.spec = chart.of("RayCluster")["ray"]["spec"]
+        self.pods: list[Pod] = []
         self.training = self._pod()
 
     @property
@@ -117,13 +119,15 @@ class KubeRayCluster(RayCluster):
         return self._start(self.training, container, container["command"])
 
     def _pod(self, ip: str | None = None) -> Pod:
-        number = len(list(self.scratch.iterdir()))
+        number = len(self.pods)
         folder = self.scratch / f"pod-{number}"
         (folder / "tmp").mkdir(parents=True)
         head = self.chart.of("RayCluster")["ray"]["metadata"]
         known = {"127.0.0.1": "localhost", HEAD_IP: f"{head['name']}-head-svc.{head['namespace']}.svc"}
         (folder / "hosts").write_text("".join(f"{address} {name}\n" for address, name in known.items()))
-        return Pod(folder, Path(mkdtemp(prefix="pod", dir="/dev/shm")), ip or f"127.0.0.{number + 10}")
+        pod = Pod(folder, Path(mkdtemp(prefix="pod", dir="/dev/shm")), ip or f"127.0.0.{number + 10}")
+        self.pods.append(pod)
+        return pod
 
     def _start(self, pod: Pod, container: Doc, words: Sequence[str]) -> "subprocess.Popen[bytes]":
         ray, *arguments = words
@@ -155,5 +159,5 @@ def kuberay_cluster(chart: Chart, secrets: Mapping[str, str]) -> Iterator[KubeRa
         finally:
             for node in cluster.nodes:
                 end(node, NODE_GRACE)
-            for path in Path("/dev/shm").glob("pod*"):
-                shutil.rmtree(path, ignore_errors=True)
+            for pod in cluster.pods:
+                shutil.rmtree(pod.shm, ignore_errors=True)
