@@ -25,6 +25,7 @@ from rq.worker import WorkerStatus
 from tests.support.servers import free_port, valkey
 
 LANE = Lane("a-queue", "some_work.run")
+URGENT = Lane("urgent", "some_work.run")
 WORK = """
 import os, pathlib, time
 def run(item):
@@ -40,7 +41,7 @@ worker.SILENT_SECONDS, worker._MONITOR_SECONDS = 1.5, 1
 def make_ready():
     pathlib.Path(sys.argv[2], "ready").write_text(str(os.getpid()))
 worker.work(
-    connect(RedisSettings(redis_url=sys.argv[1])), "a-queue", "test", make_ready if sys.argv[2:] else None,
+    connect(RedisSettings(redis_url=sys.argv[1])), ["urgent", "a-queue"], "test", make_ready if sys.argv[2:] else None,
     says=lambda: {"models": "acme/one"},
 )
 """
@@ -123,6 +124,18 @@ def test_the_work_horse_that_stands_by_does_the_item_and_another_takes_its_place
         second = horse(tmp_path / "ready")
         enqueue(redis, LANE, "second")
         assert horse(tmp_path / "second").pid == second.pid != first.pid
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_worker_of_two_queues_takes_from_both_and_from_the_first_first(
+    redis: Redis, tmp_path: Path, warm: bool
+) -> None:
+    enqueue(redis, LANE, "later")
+    enqueue(redis, URGENT, "sooner")
+    with worker(redis, tmp_path, warm=warm):
+        horse(tmp_path / "sooner").kill()
+        assert horse(tmp_path / "later").is_running()
+    assert not redis.llen("rq:queue:urgent") and not redis.llen("rq:queue:a-queue")
 
 
 def test_one_that_dies_while_it_stands_by_loses_no_item(redis: Redis, tmp_path: Path) -> None:
