@@ -36,7 +36,7 @@ def _new_id() -> bytes:
 
 
 class Incoming:
-    """The request that is being read on one connection."""
+    """The request that is being read on one connection. Nothing is told after `leave`."""
 
     def __init__(self, plane: "TokenPlane", client: "TokenProtocol") -> None:
         self.reading: Exchange | None = None  # its body is being read
@@ -49,8 +49,12 @@ class Incoming:
         self.expects = False  # to be told to go on
         self.parser: Any = None  # the one that calls
         self._plane = plane
-        self._client = client
+        self._client: TokenProtocol | None = client
         self._found: dict[bytes, bytes] = {}  # of the head's headers those that an exchange needs
+
+    def leave(self) -> None:
+        """The connection is closed. What knows one another is let go of: nothing is left to look for as garbage."""
+        self.parser = self._client = None
 
     @property
     def is_between(self) -> bool:
@@ -88,12 +92,13 @@ class Incoming:
 
     def on_headers_complete(self) -> None:
         """Its head is whole."""
-        plane, parser = self._plane, self.parser
+        plane, parser, client = self._plane, self.parser, self._client
+        assert client is not None
         self.in_head = False
         route = self._route() if parser.get_method() == b"POST" else None
         if route is None:
             self.deadline = math.inf
-            self._client.begin_asgi(self.url, self.headers, self.expects)
+            client.begin_asgi(self.url, self.headers, self.expects)
             return
         self.deadline = plane.now() + plane.body_timeout
         upgrades: bool = parser.should_upgrade()
@@ -114,8 +119,8 @@ class Incoming:
             found.get(b"traceparent"),
             found.get(b"tracestate"),
         )
-        self.reading = exchange = Exchange(plane, self._client, head)
-        self._client.take(exchange)
+        self.reading = exchange = Exchange(plane, client, head)
+        client.take(exchange)
 
     def _route(self) -> str | None:
         route = self._plane.routes.get(self.url)
@@ -131,7 +136,7 @@ class Incoming:
         """A piece of its body."""
         if self.reading is not None:
             self.reading.on_body(body)
-        else:
+        elif self._client is not None:
             self._client.on_body(body)
 
     def on_message_complete(self) -> None:
@@ -141,5 +146,5 @@ class Incoming:
         if reading is not None:
             self.reading = None
             reading.on_body_end()
-        else:
+        elif self._client is not None:
             self._client.on_message_complete()

@@ -67,6 +67,7 @@ class TokenProtocol(HttpToolsProtocol):
         for exchange in (self.exchange, self.incoming.reading, *waiting):
             if exchange is not None:
                 exchange.client_left()
+        self.incoming.leave()
 
     def data_received(self, data: bytes) -> None:
         incoming = self.incoming
@@ -149,6 +150,13 @@ class TokenProtocol(HttpToolsProtocol):
                 self.flow.pause_reading()
         else:
             self._begin(exchange)
+
+    def _should_upgrade(self) -> bool:
+        """No: no other protocol is spoken. uvicorn would look into headers, which a token route's request gives it not."""
+        return False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """uvicorn would advise to install a library for WebSockets, whatever was offered."""
 
     # One request after the other
 

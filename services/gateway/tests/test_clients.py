@@ -1,15 +1,18 @@
 """Clients that are slow, too many, or write what is hard to read: limits, framing, requests sent ahead."""
 
 import contextlib
+import gc
 import http.client
 import json
+import logging
 import socket
 import threading
+import weakref
 from contextlib import closing
 
 import pytest
 
-from services.gateway.tests.conftest import Place, is_idle
+from services.gateway.tests.conftest import Place, is_idle, plane
 from services.gateway.tests.dialled import ASK, CHAT, MORE_THAN_BUFFERS_HOLD, STREAM, Dial, event, limited
 from tests.support.wire import PATIENCE_SECONDS, Wire
 
@@ -232,12 +235,31 @@ def test_a_body_in_chunks_passes_with_its_extensions_and_trailers_taken_off(engi
     assert client.answer() == (200, b"1")
 
 
-def test_an_offer_of_another_protocol_is_refused_in_words(dial: Dial) -> None:
+def test_an_offer_of_another_protocol_is_refused_in_words(dial: Dial, caplog: pytest.LogCaptureFixture) -> None:
     client = dial()
     client.ask(ASK, "connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABk")
     status, body = client.answer()
     assert (status, json.loads(body)["error"]["code"]) == (400, "no_upgrade")
     assert client.is_closed()
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+def test_a_connection_that_is_closed_leaves_nothing_that_only_a_look_for_garbage_would_free(
+    place: Place, engine: Wire, dial: Dial
+) -> None:
+    client = dial()
+    client.ask()
+    exchange = engine.take()
+    exchange.read_body()
+    (connection,) = [weakref.ref(each) for each in plane(place).clients]
+    gc.disable()
+    try:
+        exchange.reply(b"1")
+        assert client.answer() == (200, b"1")
+        client.close()
+        place.eventually(lambda: connection() is None)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
