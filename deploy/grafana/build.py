@@ -98,7 +98,7 @@ TRAINING = Dashboard(
         Panel("Trainings", "short", "Fine-tune jobs by status; FAILED ones say why in their error.", {
             "{{status}}": 'hearth_jobs{kind="finetune"}'}),
         Panel("Training workers", "short", "Each takes one training at a time.", {
-            "workers": 'hearth_workers{queue="training"}', "waiting": 'hearth_queue_items{queue="training"}'}),
+            "workers": 'hearth_workers{queue="training"}', "waiting": 'sum(hearth_queue_items{queue=~"training.*"})'}),
         Panel("Oldest training", "s", "How long the oldest training has waited or run.", {
             "{{status}}": 'hearth_job_oldest_age_seconds{kind="finetune"}'}),
         Panel("Queue wait, p95", "s", "One training in twenty waited longer than this for a worker.", {

@@ -15,7 +15,10 @@ class Space(Frozen):
 class QueueReport(Frozen):
     """One queue of jobs."""
 
-    queue: str = Field(description="`downloads`, `training`, `inference-llm` or `inference-embedding`")
+    queue: str = Field(
+        description="`downloads`, `training`, `training-cluster` (runs that only a Ray cluster can do; told where a "
+        "worker has one, or a run waits for one), `inference-llm` or `inference-embedding`"
+    )
     waiting: int = Field(description="items that no worker has taken yet")
     workers: int = Field(description="workers that take items; 0: nothing of this queue will begin")
 

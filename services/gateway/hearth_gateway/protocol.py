@@ -152,7 +152,7 @@ class TokenProtocol(HttpToolsProtocol):
             self._begin(exchange)
 
     def _should_upgrade(self) -> bool:
-        """No: no other protocol is spoken. uvicorn would look into headers, which a token route's request gives it not."""
+        """No: none is spoken here. uvicorn would look into headers, which a token route's request gives it not."""
         return False
 
     def _unsupported_upgrade_warning(self) -> None:

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from redis import Redis
 
-from hearth_management.lanes import LANES, unbegun, workers_of
+from hearth_management import lanes
 from hearth_management.services import Services
 
 
@@ -74,9 +74,9 @@ def _tallies(redis: Redis) -> Iterator[Metric]:
 def _lanes(services: Services) -> Iterator[Metric]:
     items = GaugeMetricFamily("hearth_queue_items", "Items that wait for a worker", labels=["queue"])
     workers = GaugeMetricFamily("hearth_workers", "Workers that take items", labels=["queue"])
-    for lane in LANES:
-        items.add_metric([lane.queue], unbegun(services, lane))
-        workers.add_metric([lane.queue], workers_of(services.redis, lane))
+    for each in lanes.look(services):
+        items.add_metric([each.queue], each.waiting)
+        workers.add_metric([each.queue], each.workers)
     yield from (items, workers)
 
 

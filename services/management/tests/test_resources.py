@@ -40,8 +40,9 @@ def begin(
 
 def at_work(services: Services, executor: str) -> None:
     """Register a training worker that says how its runs are done."""
-    lane = Queue(TRAINING.queue, connection=services.redis)
-    worker = HearthWorker([lane], name=f"training@{executor}", connection=services.redis)
+    lanes = (TRAINING_ON_A_CLUSTER, TRAINING) if executor == "ray" else (TRAINING,)
+    queues = [Queue(lane.queue, connection=services.redis) for lane in lanes]
+    worker = HearthWorker(queues, name=f"training@{executor}", connection=services.redis)
     worker.says = lambda: {"executor": executor}
     worker.register_birth()
 
@@ -88,6 +89,22 @@ def test_what_a_cluster_alone_can_give_waits_for_a_worker_that_has_one(
     answered(client.post("/v1/finetune/interrupt"))
     again = answered(client.post(f"/v1/finetune/{answered(client.get('/v1/finetune/status'))['id']}/resume"))
     assert again["id"] in waiting(services.redis, TRAINING_ON_A_CLUSTER)
+
+
+def test_the_queue_of_a_cluster_is_told_of_where_there_is_one_or_a_run_waits_for_one(
+    begin: Callable[..., httpx.Response], client: TestClient, services: Services
+) -> None:
+    def queues() -> dict[str, tuple[int, int]]:
+        told = answered(client.get("/v1/system"))["queues"]
+        return {each["queue"]: (each["waiting"], each["workers"]) for each in told}
+
+    answered(begin({}))
+    assert "training-cluster" not in queues()  # or a platform without Ray would seem unwell for ever
+    answered(begin(TWO))
+    at_work(services, "local")
+    assert queues()["training-cluster"] == (1, 0)
+    at_work(services, "ray")
+    assert queues()["training-cluster"] == (1, 1)
 
 
 def test_the_reconciler_queues_it_there_too(begin: Callable[..., httpx.Response], services: Services) -> None:

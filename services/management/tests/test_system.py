@@ -21,5 +21,5 @@ def test_the_machine_and_its_queues_are_told(client: TestClient, services: Servi
     assert told["memory"]["total_bytes"] > 0
     queues = {each["queue"]: (each["waiting"], each["workers"]) for each in told["queues"]}
     assert queues["downloads"] == (1, 0)
-    assert set(queues) == {"downloads", "training", "training-cluster", "inference-llm", "inference-embedding"}
+    assert set(queues) == {"downloads", "training", "inference-llm", "inference-embedding"}
     assert told["imports"] == ["a-model"]

@@ -3,6 +3,7 @@
 from hearth_contracts.finetune import Finetune
 from hearth_jobs.finetunes import FinetuneStore, lane_for, waiting
 from hearth_jobs.queues import enqueue
+from hearth_jobs.queues import waiting as items
 from hearth_jobs.store import JobMissing, JobStore
 
 
@@ -15,8 +16,9 @@ def take_turn(jobs: JobStore, finetunes: FinetuneStore, ticket: str, *, has_a_cl
     own = _finetune_of(jobs, finetunes, ticket)
     if own is None:
         return ticket
-    if own.resources.need_a_cluster and not has_a_cluster:  # an older management queued it here
-        enqueue(jobs.redis, lane_for(own), ticket)
+    if own.resources.need_a_cluster and not has_a_cluster:  # an older management queued it here, and may once more
+        if ticket not in items(jobs.redis, lane_for(own)):
+            enqueue(jobs.redis, lane_for(own), ticket)
         return None
     queue = [job.id for job, each in waiting(jobs, finetunes) if has_a_cluster or not each.resources.need_a_cluster]
     if ticket not in queue or queue[0] == ticket:
