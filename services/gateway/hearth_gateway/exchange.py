@@ -446,5 +446,5 @@ class Exchange:
             first, rest = self._first_at - self._began, self._last_at - self._first_at
             measures.streamed(self._model, first, rest, self._events.events)
         if self._span is not None:
-            first_ago = now - self._first_at if self._events is not None and self._started else None
-            traced.end(self._span, status, self._caller, self._model, used, first_ago)
+            first_after = self._first_at - self._began if self._events is not None and self._started else None
+            traced.end(self._span, status, self._caller, self._model, used, first_after)

@@ -3,7 +3,6 @@
 Begun with the request, told everything at its end: while a stream passes, nothing is paid.
 """
 
-import time
 from typing import TYPE_CHECKING
 
 from hearth_telemetry import traces
@@ -51,8 +50,8 @@ def headers(span: "Span | None") -> bytes:
     return b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in traces.carrier(span).items())
 
 
-def end(span: "Span", status: int, caller: Caller | None, model: str, used: Usage, first_ago: float | None) -> None:
-    """The request is over. `first_ago`: of streams, the seconds since their first event."""
+def end(span: "Span", status: int, caller: Caller | None, model: str, used: Usage, first_after: float | None) -> None:
+    """The request is over. `first_after`: of streams, the seconds from its beginning to their first event."""
     told: dict[str, str | int | bool] = {"http.response.status_code": status}  # at once: each call takes a lock
     if caller is not None:
         told[KEY_ID] = caller.key_id
@@ -62,9 +61,11 @@ def end(span: "Span", status: int, caller: Caller | None, model: str, used: Usag
         told["gen_ai.usage.input_tokens"] = used.prompt_tokens or used.total_tokens
     if used.completion_tokens is not None:
         told["gen_ai.usage.output_tokens"] = used.completion_tokens
-    if first_ago is not None:
+    if first_after is not None:
         told["gen_ai.request.stream"] = True
-        span.add_event("first token", timestamp=time.time_ns() - int(first_ago * 1e9))
+        began: int | None = getattr(span, "start_time", None)
+        if began is not None:  # else it is not sampled
+            span.add_event("first token", timestamp=began + int(first_after * 1e9))
     span.set_attributes(told)
     if status >= 500:
         traces.failed(span, str(status))

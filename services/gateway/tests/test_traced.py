@@ -63,7 +63,7 @@ def test_a_stream_tells_when_its_first_token_came(collector: Collector, place: P
     [span] = sent(collector)
     assert span.parent_id == ""
     assert span.attributes["gen_ai.request.stream"] is True
-    assert 0 < span.event_times["first token"] < (time.monotonic() - before + 5) * 1e9
+    assert 0 <= span.event_times["first token"] < (time.monotonic() - before + 5) * 1e9
 
 
 @pytest.mark.parametrize(
