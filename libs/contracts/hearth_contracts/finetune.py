@@ -114,7 +114,10 @@ class FinetuneStatus(Finetune):
     """A training with the latest state of its job."""
 
     job: Job
-    position: int | None = Field(default=None, description="place among the trainings that wait, from 1")
+    position: int | None = Field(
+        default=None,
+        description="place among the trainings that wait, from 1; it may begin sooner where others wait for a cluster",
+    )
     checkpoint_step: int | None = Field(default=None, description="the step that a resumed training goes on from")
     result: FinetuneResult | None = None
 
