@@ -27,7 +27,7 @@ from hearth_storage.bundles import (
 from hearth_storage.listing import list_keys
 from hearth_storage.locks import alone_in
 from hearth_storage.log import read_log, say_gone, say_made, sweep_log
-from hearth_storage.objects import ARTIFACTS, read_object
+from hearth_storage.objects import ARTIFACTS, object_size, read_object
 from hearth_storage.register import Kind, Register
 from hearth_storage.writer import STALE
 
@@ -88,12 +88,15 @@ class Adapters:
     def sweep(self, age: timedelta = STALE) -> None:
         """Mend what died between two steps longer than `age` ago, shorten the log, and write a snapshot."""
         self._register.prepare()
-        mended = sweep_log(self._client, ARTIFACTS, _stored(self._client), age, _adapter_of)
+        mended = sweep_log(self._client, ARTIFACTS, _stored(self._client), self._exists, age, _adapter_of)
         _adopt(self._client, mended.unlogged)
         for adapter_id in mended.undeleted:
             log.warning("deleting the adapter %s: whoever began that has died", adapter_id)
             delete_adapter(self._client, adapter_id)
         self._register.save()
+
+    def _exists(self, adapter_id: str) -> bool:
+        return object_size(self._client, ARTIFACTS, f"{adapter_prefix(adapter_id)}/{MANIFEST}") is not None
 
 
 def list_manifests(client: Minio) -> list[AdapterManifest]:

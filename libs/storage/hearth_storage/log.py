@@ -78,17 +78,24 @@ class Mended:
 
     unlogged: set[str]  # records of which the log knows nothing
     undeleted: set[str]  # records that are gone, and whose deletion died
+    unlisted: set[str]  # records that are there, though the listing had none of them
 
 
 def sweep_log(
-    client: Minio, bucket: str, recorded: Set[str], age: timedelta, record_of: Callable[[str], str] = lambda id_: id_
+    client: Minio,
+    bucket: str,
+    recorded: Set[str],
+    exists: Callable[[str], bool],
+    age: timedelta,
+    record_of: Callable[[str], str] = lambda id_: id_,
 ) -> Mended:
     """Mend and shorten the log; only what is older than `age` is touched, by S3's clock against ours.
 
     `recorded` are the ids of all records, listed *before* this call: a record's entry is older than the record, so
     one that is not in the log now never was. `record_of` gives the record that an id in the log is for.
 
-    An entry without a record is said to be gone, never just removed: readers that know it must hear of it. A pair of
+    An entry without a record is said to be gone, never just removed: readers that know it must hear of it. That cannot
+    be taken back, and a listing may have left a name out: so `exists` asks S3 for each such record by itself. A pair of
     made and gone is removed when its record is not there, made first, so that nobody finds it made and not gone.
     """
     made: dict[str, list[Fact]] = defaultdict(list)
@@ -101,8 +108,14 @@ def sweep_log(
         return all(seconds(fact.modified) < oldest for fact in facts)
 
     living = {record_of(each) for each in made.keys() - gone.keys()}
+    unlisted = set()
     for each in made.keys() - gone.keys():
-        if record_of(each) not in recorded and is_old(made[each]):
+        if record_of(each) in recorded or not is_old(made[each]):
+            continue
+        if exists(record_of(each)):
+            log.error("S3's listing of %s leaves the record of %s out, which is there", bucket, each)
+            unlisted.add(record_of(each))
+        else:
             log.warning("%s in %s was never recorded, or its record is lost: it is gone", each, bucket)
             say_gone(client, bucket, each)
     dead = {each for each, facts in gone.items() if is_old(facts + made[each])}
@@ -111,4 +124,4 @@ def sweep_log(
     for facts in (made, gone):
         remove_objects(client, bucket, [fact.key for each in over for fact in facts[each]])
     known = living | {record_of(each) for each in gone}
-    return Mended(unlogged=set(recorded - known), undeleted=undeleted)
+    return Mended(unlogged=set(recorded - known), undeleted=undeleted, unlisted=unlisted)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hearth_contracts.adapters import AdapterManifest
 from hearth_contracts.base import now
+from hearth_storage import adapters as module
 from hearth_storage.adapters import (
     AdapterCorrupt,
     AdapterMissing,
@@ -153,6 +154,24 @@ def test_adapters_of_an_older_hearth_are_listed_at_once_and_deletable(s3: Minio,
     assert ids(adapters) == ["a", "b"]
     delete_adapter(s3, "a")
     assert ids(adapters) == ids(Adapters(s3)) == ["b"]
+
+
+def test_a_listing_that_leaves_a_manifest_out_does_not_lose_the_adapter(
+    s3: Minio, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapters = Adapters(s3)
+    for name in ("a", "b"):
+        store_adapter(s3, folder, manifest(folder, name))
+    real = module.list_keys
+    left_out = "adapters/a/manifest.json"
+    monkeypatch.setattr(module, "list_keys", lambda *which: (each for each in real(*which) if each.key != left_out))
+    adapters.sweep(NOW)
+    adapters.sweep(NOW)
+    monkeypatch.undo()
+    adapters.sweep(NOW)
+    assert "S3's listing of artifacts leaves the record of a~" in caplog.text
+    assert ids(adapters) == ids(Adapters(s3)) == ["a", "b"]
+    assert read_manifest(s3, "a") is not None
 
 
 def test_the_sweep_mends_what_died_between_two_steps(s3: Minio, folder: Path) -> None:

@@ -65,7 +65,7 @@ def logged(s3: Minio) -> list[tuple[str, bool]]:
 
 
 def sweep(s3: Minio, age: timedelta = NOW) -> None:
-    mended = sweep_log(s3, DATASETS, recorded(s3), age)
+    mended = sweep_log(s3, DATASETS, recorded(s3), lambda each: read(s3, each) is not None, age)
     for each in mended.unlogged:
         say_made(s3, DATASETS, each)
     for each in mended.undeleted:

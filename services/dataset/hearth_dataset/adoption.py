@@ -34,18 +34,19 @@ def adopt_all(s3: Minio) -> None:
     log.info("datasets taken into the log: %d", len(found))
 
 
-def adopt(s3: Minio, dataset_ids: Collection[str]) -> None:
-    """Take in some: who uses which content, and then that they exist."""
+def adopt(s3: Minio, dataset_ids: Collection[str]) -> set[str]:
+    """Take in some: who uses which content, and then that they exist. Gives the contents."""
 
-    def take(dataset_id: str) -> None:
+    def take(dataset_id: str) -> str | None:
         dataset = read_dataset(s3, dataset_id)
-        if dataset is not None:  # else it was deleted meanwhile
-            begin_use(s3, Use(dataset.sha256, content_of(dataset), dataset.id))
-            say_made(s3, DATASETS, dataset.id)
+        if dataset is None:  # it was deleted meanwhile
+            return None
+        begin_use(s3, Use(dataset.sha256, content_of(dataset), dataset.id))
+        say_made(s3, DATASETS, dataset.id)
+        return content_of(dataset)
 
-    with ThreadPoolExecutor(READERS) as pool:
-        for _ in pool.map(take, dataset_ids):  # raises what one of them raised
-            pass
+    with ThreadPoolExecutor(READERS) as pool:  # raises what one of them raised
+        return {content_id for content_id in pool.map(take, dataset_ids) if content_id is not None}
 
 
 def recorded_by(key: str) -> str | None:

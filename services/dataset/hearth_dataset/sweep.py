@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from hearth_contracts.names import is_record_id
-from hearth_storage.datasets import read_dataset
+from hearth_storage.datasets import content_of, metadata_key, read_dataset
 from hearth_storage.listing import Listed, list_keys, seconds
 from hearth_storage.log import sweep_log
-from hearth_storage.objects import DATASETS, remove_objects
+from hearth_storage.objects import DATASETS, object_size, remove_objects
 from hearth_storage.writer import STALE, abort_stale_uploads
 from minio import Minio
 
@@ -41,14 +41,22 @@ def sweep(catalogue: Catalogue, age: timedelta = STALE, upload_age: timedelta = 
     """Mend what died, and remove what is older than `age` and belongs to no dataset; write a snapshot for processes
     to come.
 
-    Uploads in parts to which nothing was added for `upload_age` are given up.
+    A listing may leave a name out, and what is removed is gone for good: whatever would go for want of a record is
+    asked for that record by itself first. Uploads in parts to which nothing was added for `upload_age` are given up.
     """
     s3 = catalogue.s3
+
+    def exists(dataset_id: str) -> bool:
+        return object_size(s3, DATASETS, metadata_key(dataset_id)) is not None
+
     catalogue.register.prepare()
     abort_stale_uploads(s3, DATASETS, age)
     found = _look(s3, age, upload_age)
-    mended = sweep_log(s3, DATASETS, found.records, age)  # after the records were listed
-    adopt(s3, mended.unlogged | (found.records - found.users))
+    mended = sweep_log(s3, DATASETS, found.records, exists, age)  # after the records were listed
+    found.contents |= adopt(s3, mended.unlogged | (found.records - found.users))
+    for dataset_id in mended.unlisted:
+        if (dataset := read_dataset(s3, dataset_id)) is not None:
+            found.contents.add(content_of(dataset))
     for dataset_id in mended.undeleted:
         if (dataset := read_dataset(s3, dataset_id)) is not None:
             log.warning("deleting %s: whoever began that has died", dataset_id)
@@ -88,10 +96,23 @@ def _look(s3: Minio, age: timedelta, upload_age: timedelta) -> _Found:
 
 def _sweep_contents(s3: Minio, found: _Found) -> None:
     """Entries without their record, and rows that nobody uses: a process died between two steps."""
+
+    def is_used(content_id: str, by: str) -> bool:
+        dataset = read_dataset(s3, by)
+        if dataset is None or content_of(dataset) != content_id:
+            return False
+        log.error("S3's listing leaves names of %s out, whose record is there", by)
+        found.contents.add(content_id)
+        return True
+
+    unused = []
     for use in found.old_uses:
-        log.warning("removing %s: it has no record", use.key)
-    remove_objects(s3, DATASETS, [use.key for use in found.old_uses])
-    for content_id in release_all(s3, found.old_rows - found.contents):
+        if not is_used(use.content_id, use.dataset_id):
+            log.warning("removing %s: it has no record", use.key)
+            unused.append(use.key)
+    remove_objects(s3, DATASETS, unused)
+    rows = {content_id for content_id in found.old_rows - found.contents if not is_used(content_id, content_id)}
+    for content_id in release_all(s3, rows - found.contents):
         log.warning("removed the rows %s: no dataset used them", content_id)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from io import BytesIO
 from typing import Any
+from xml.etree.ElementTree import Element
 
 import pytest
 from hearth_contracts.datasets import Dataset
@@ -15,8 +16,9 @@ from hearth_dataset.catalogue import Catalogue
 from hearth_dataset.config import DatasetSettings
 from hearth_dataset.ingest import ingest
 from hearth_dataset.sweep import sweep
+from hearth_storage import listing
 from hearth_storage.datasets import content_of, read_dataset, rows_key, stream_rows
-from hearth_storage.log import read_log
+from hearth_storage.log import LOG, read_log
 from hearth_storage.objects import DATASETS, write_object
 from minio import Minio
 from minio.error import S3Error
@@ -187,6 +189,61 @@ def test_what_is_just_being_removed_is_not_shared(catalogue: Catalogue, s3: Mini
     assert content_of(second) == second.id
     catalogue.delete(first)
     assert content(s3, second) == text("once")
+
+
+def listings_without(left_out: Callable[[str], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 whose listings lack some names, as a faulty one's do."""
+    parse = listing.XML
+
+    def shortened(body: bytes) -> Element:
+        page = parse(body)
+        for entry in page.findall("{*}Contents"):
+            if left_out(entry.findtext("{*}Key", "")):
+                page.remove(entry)
+        return page
+
+    monkeypatch.setattr(listing, "XML", shortened)
+
+
+def test_a_listing_that_leaves_a_name_out_for_good_loses_nothing(s3: Minio, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, own = upload(Catalogue(s3)), upload(Catalogue(s3)), upload(Catalogue(s3), text("twice"))
+    Catalogue(s3).delete(first)  # its rows stay, for the second
+    kept = {second.id: text("once"), own.id: text("twice")}
+    before = objects(s3)
+    catalogue = Catalogue(s3)
+    names = {listed.key for listed in listing.list_keys(s3, DATASETS)}
+    assert len(names) >= 10
+    for name in sorted(names):
+        listings_without(lambda key, name=name: key == name, monkeypatch)  # type: ignore[misc]
+        for _ in range(3):
+            sweep(catalogue, NOW)
+        monkeypatch.undo()
+        sweep(catalogue, NOW)
+        assert objects(s3) == before, name
+        for reader in (catalogue, Catalogue(s3)):
+            assert {dataset.id for dataset in reader.usable()} == kept.keys(), name
+        for dataset in (second, own):
+            assert content(s3, dataset) == kept[dataset.id], name
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_listing_that_leaves_all_of_a_dataset_out_does_not_lose_it(
+    s3: Minio, shared: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All but the log where another's rows are its own, else all but its rows."""
+    made = upload(Catalogue(s3))
+    if shared:
+        first, made = made, upload(Catalogue(s3))
+        Catalogue(s3).delete(first)
+    before = objects(s3)
+    listed = LOG if shared else rows_key(made.id)
+    listings_without(lambda key: made.id in key and not key.startswith(listed), monkeypatch)
+    sweep(Catalogue(s3), NOW)
+    monkeypatch.undo()
+    assert "S3's listing" in caplog.text
+    sweep(Catalogue(s3), NOW)
+    assert objects(s3) == before
+    assert [dataset.id for dataset in whole(s3)] == [made.id]
 
 
 def test_uploads_and_deletions_of_the_same_bytes_and_sweeps_at_once_lose_nothing(s3: Minio) -> None:
