@@ -149,7 +149,11 @@ class Register(Generic[Record]):
         if self._read_since is None or clocks.passed(self._read_since) > FRESH_SECONDS:
             self._forget_all()
             self._read_since = clocks.moment()
-            self._load()
+            try:
+                self._load()
+            except BaseException:
+                self._read_since = None  # so that the next list tries it again
+                raise
         since, began = clocks.moment(), time.monotonic()
         made: dict[str, str] = {}
         gone = dict(self._gone)

@@ -21,6 +21,7 @@ from hearth_storage.objects import DATASETS, read_object, write_object
 from hearth_storage.register import ADOPTED, SNAPSHOT, WINDOW_SECONDS, Kind, Register
 from minio import Minio
 from minio.error import S3Error
+from urllib3.exceptions import HTTPError
 
 NOW = -timedelta(hours=1)
 """An age that makes everything old."""
@@ -232,6 +233,27 @@ def test_a_snapshot_knows_what_is_not_settled_though_it_lies_before_its_cursor(
         if key.endswith(".gone"):
             s3.remove_object(bucket_name=DATASETS, object_name=key)
     assert {*register(s3).records()} == {"slow"}
+
+
+def test_who_could_not_read_the_snapshot_at_first_begins_with_it_later(
+    s3: Minio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in "abc":
+        add(s3, each)
+    register(s3).save()
+    reader, get = register(s3), s3.get_object
+
+    def failing(*args: Any, **named: Any) -> Any:
+        monkeypatch.setattr(s3, "get_object", get)
+        raise HTTPError("away")
+
+    monkeypatch.setattr(s3, "get_object", failing)
+    with pytest.raises(HTTPError, match="away"):
+        reader.records()
+    asked = calls(s3, monkeypatch)
+    assert {*reader.records()} == {"a", "b", "c"}
+    assert SNAPSHOT in asked
+    assert not [each for each in asked if each.startswith("records/")]
 
 
 @pytest.mark.parametrize("fault", ["old", "form", "torn", "rubbish", "empty"])
