@@ -81,13 +81,13 @@ class Adapters:
         self._register: Register[_Kept] = Register(client, kind)
 
     def manifests(self) -> list[AdapterManifest]:
-        """All that exist, by id. Raises S3Error, urllib3's HTTPError."""
+        """All that exist, by id. Raises S3Error, urllib3's HTTPError, Unavailable."""
         found = {kept.manifest.adapter_id: kept.manifest for kept in self._register.records().values()}
         return [found[adapter_id] for adapter_id in sorted(found)]
 
     def sweep(self, age: timedelta = STALE) -> None:
         """Mend what died between two steps longer than `age` ago, shorten the log, and write a snapshot."""
-        self._register.prepare()
+        self._register.prepare(patience=-1)
         mended = sweep_log(self._client, ARTIFACTS, _stored(self._client), self._exists, age, _adapter_of)
         _adopt(self._client, mended.unlogged)
         for adapter_id in mended.undeleted:

@@ -36,6 +36,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Generic, Protocol, TypeVar
 
+from hearth_contracts.errors import Unavailable
 from minio import Minio
 from minio.error import S3Error
 
@@ -62,6 +63,11 @@ PENDING_SECONDS = 24 * 3600.0
 """An entry so old without a record has lost its writer; the sweep says so, and nobody asks any more."""
 
 READERS = 16
+
+PATIENCE_SECONDS = 5.0
+"""So long a request waits while another of this process prepares."""
+
+RETRY_SECONDS = 5
 
 
 class Kept(Protocol):
@@ -94,6 +100,9 @@ class Register(Generic[Record]):
         self._kind = kind
         self._preparing = threading.Lock()
         self._prepared = False
+        self._adopting = False
+        self._tries = 0  # to prepare that ended, and how the last one failed
+        self._unprepared: Exception | None = None
         self._reading = threading.Lock()
         self._begun = 0  # lists of S3 that began, and of these the last that ended, and how
         self._ended = 0
@@ -103,7 +112,7 @@ class Register(Generic[Record]):
     def records(self) -> Mapping[str, Record]:
         """What exists, by the ids in the log. Never changed in place: another mapping whenever something changed.
 
-        Raises S3Error, urllib3's HTTPError.
+        Raises S3Error, urllib3's HTTPError, Unavailable.
         """
         self.prepare()
         begun = self._begun
@@ -117,22 +126,47 @@ class Register(Generic[Record]):
                     self._failure = failure
                 self._ended = self._begun
             if self._failure is not None:  # theirs is ours too: S3 is away, and not each shall wait for it in turn
-                raise self._failure
+                raise _again(self._failure) from self._failure
             return self._records
 
-    def prepare(self) -> None:
-        """See that what was recorded before there was a log is in it; once, and at once when it is."""
+    def prepare(self, patience: float | None = None) -> None:
+        """See that what was recorded before there was a log is in it; once, and at once when it is.
+
+        Whoever comes while another does so waits `patience` seconds, without end when that is -1. Raises Unavailable
+        then, S3Error, urllib3's HTTPError.
+        """
         if self._prepared:
             return
-        with self._preparing:
+        tries = self._tries
+        if not self._preparing.acquire(timeout=PATIENCE_SECONDS if patience is None else patience):
+            older = f"{self._kind.bucket} of an older version are being taken over"
+            why = older if self._adopting else "S3 is slow to answer"
+            raise Unavailable(f"{why}; try again", retry_after=RETRY_SECONDS)
+        try:
             if self._prepared:
                 return
-            bucket = self._kind.bucket
-            ensure_bucket(self._client, bucket)
-            if object_size(self._client, bucket, ADOPTED) is None:
-                self._kind.adopt(self._client)
-                write_object(self._client, bucket, ADOPTED)
-            self._prepared = True
+            if self._tries != tries and self._unprepared is not None:  # theirs is ours too
+                raise _again(self._unprepared) from self._unprepared
+            self._unprepared = None
+            try:
+                self._prepare()
+            except Exception as failure:
+                self._unprepared = failure
+                raise
+            finally:
+                self._adopting = False
+                self._tries += 1
+        finally:
+            self._preparing.release()
+
+    def _prepare(self) -> None:
+        bucket = self._kind.bucket
+        ensure_bucket(self._client, bucket)
+        if object_size(self._client, bucket, ADOPTED) is None:
+            self._adopting = True
+            self._kind.adopt(self._client)
+            write_object(self._client, bucket, ADOPTED)
+        self._prepared = True
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -259,6 +293,15 @@ class Register(Generic[Record]):
         self._records, self._pending, self._gone = records, head["pending"], head["gone"]
         self._read_at, self._read_since = head["clock"], (wall - age, up - age)
         self._clock.saw(head["clock"])
+
+
+def _again(failure: Exception) -> Exception:
+    """An exception like it; one that several threads raised would gather all their tracebacks."""
+    kind = type(failure)
+    fresh = kind.__new__(kind, *failure.args)  # not kind(): what that takes is not what they keep
+    fresh.args = failure.args
+    fresh.__dict__.update(failure.__dict__)
+    return fresh
 
 
 def _names_from(clock: float) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import minio.time
 import pytest
+from hearth_contracts.errors import Unavailable
 from hearth_storage import clocks
 from hearth_storage import log as log_module
 from hearth_storage import register as module
@@ -354,6 +355,7 @@ def test_those_who_wait_for_a_list_that_fails_fail_with_it(s3: Minio, monkeypatc
         go.set()
         assert all(isinstance(each.exception(), OSError) for each in (first, *others))
     assert len(times) == 2
+    assert len({id(each.exception()) for each in (first, *others)}) == 9  # one of all would gather all their tracebacks
     monkeypatch.undo()
     add(s3, "a")
     assert {*reader.records()} == {"a"}
@@ -397,6 +399,53 @@ def test_what_was_recorded_before_there_was_a_log_is_adopted_once_before_the_fir
     assert {*Register(s3, kind).records()} == {"old"}
     assert {*Register(s3, kind).records()} == {"old"}
     assert len(times) == 2
+
+
+def test_those_who_wait_for_an_adoption_that_fails_fail_with_it_each_with_an_exception_of_its_own(s3: Minio) -> None:
+    began, go, times = threading.Event(), threading.Event(), []
+    fault = S3Error(None, "SlowDown", "", "", "", "")  # type: ignore[arg-type]
+
+    def adopt(_client: Minio) -> None:
+        times.append(1)
+        if len(times) == 1:
+            began.set()
+            go.wait(10)
+            raise fault
+
+    reader = Register(s3, Kind(DATASETS, "1", read, Line, adopt))
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(reader.records)
+        began.wait(10)
+        others = [pool.submit(reader.records) for _ in range(8)]
+        time.sleep(0.2)
+        go.set()
+        raised = [each.exception() for each in (first, *others)]
+    assert len(times) == 1
+    assert len({id(each) for each in raised}) == 9
+    assert {(type(each), str(each)) for each in raised} == {(S3Error, str(fault))}
+    assert {getattr(each, "code", "") for each in raised} == {"SlowDown"}
+    assert all(each is fault or each.__cause__ is fault for each in raised if each is not None)
+    assert reader.records() == {}
+
+
+def test_who_would_wait_long_for_an_adoption_is_told_so(s3: Minio, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go = threading.Event(), threading.Event()
+
+    def adopt(_client: Minio) -> None:
+        began.set()
+        go.wait(10)
+
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.1)
+    reader = Register(s3, Kind(DATASETS, "1", read, Line, adopt))
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(reader.records)
+        began.wait(10)
+        with pytest.raises(Unavailable, match=r"datasets of an older version are being taken over; try again"):
+            reader.records()
+        patient = pool.submit(reader.prepare, -1)
+        go.set()
+        assert first.result() == reader.records() == {}
+        patient.result()
 
 
 def test_the_sweep_mends_each_step_at_which_a_writer_can_die_and_shortens_the_log(s3: Minio) -> None:

@@ -37,8 +37,10 @@ def ingest(
 ) -> Dataset:
     """Store a file while checking it, and record it. `name` is asked once all of the file has been read.
 
-    Raises Invalid with a fault for each bad line (the first hundred), BadRequest, TooLarge, and whatever `file` raises.
+    Raises Invalid with a fault for each bad line (the first hundred), BadRequest, TooLarge, Unavailable, and whatever
+    `file` raises.
     """
+    catalogue.register.prepare()  # else that is refused once all of the file has come
     dataset_id = new_id()
     counts = _store_rows(catalogue, settings, dataset_id, json_lines(file))
     dataset = catalogue.add(

@@ -49,7 +49,7 @@ def sweep(catalogue: Catalogue, age: timedelta = STALE, upload_age: timedelta = 
     def exists(dataset_id: str) -> bool:
         return object_size(s3, DATASETS, metadata_key(dataset_id)) is not None
 
-    catalogue.register.prepare()
+    catalogue.register.prepare(patience=-1)
     abort_stale_uploads(s3, DATASETS, age)
     found = _look(s3, age, upload_age)
     mended = sweep_log(s3, DATASETS, found.records, exists, age)  # after the records were listed
