@@ -93,7 +93,7 @@ class Adapters:
         for adapter_id in mended.undeleted:
             log.warning("deleting the adapter %s: whoever began that has died", adapter_id)
             delete_adapter(self._client, adapter_id)
-        self._register.save()
+        self._register.save(mended.existing)
 
     def _exists(self, adapter_id: str) -> bool:
         return object_size(self._client, ARTIFACTS, f"{adapter_prefix(adapter_id)}/{MANIFEST}") is not None

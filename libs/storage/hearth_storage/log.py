@@ -79,6 +79,7 @@ class Mended:
     unlogged: set[str]  # records of which the log knows nothing
     undeleted: set[str]  # records that are gone, and whose deletion died
     unlisted: set[str]  # records that are there, though the listing had none of them
+    existing: set[str]  # ids in the log whose records are there
 
 
 def sweep_log(
@@ -124,4 +125,5 @@ def sweep_log(
     for facts in (made, gone):
         remove_objects(client, bucket, [fact.key for each in over for fact in facts[each]])
     known = living | {record_of(each) for each in gone}
-    return Mended(unlogged=set(recorded - known), undeleted=undeleted, unlisted=unlisted)
+    existing = {each for each in made.keys() - gone.keys() if record_of(each) in recorded | unlisted}
+    return Mended(unlogged=set(recorded - known), undeleted=undeleted, unlisted=unlisted, existing=existing)

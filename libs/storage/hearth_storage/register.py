@@ -30,7 +30,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -175,6 +175,7 @@ class Register(Generic[Record]):
         self._fetched: dict[str, Record] = {}  # by a list that failed then
         self._pending: dict[str, str] = {}  # made, and not recorded yet: when, as S3 says
         self._gone: dict[str, str] = {}  # with the names that said so
+        self._recent: set[str] = set()  # of whom the last list saw an entry
         self._clock = ServerClock()
         self._read_at = 0.0  # what S3's clock showed at least when the last list began
         self._read_since: Moment | None = None  # when that was
@@ -190,6 +191,7 @@ class Register(Generic[Record]):
                 raise
         since, began = clocks.moment(), time.monotonic()
         made: dict[str, str] = {}
+        recent: set[str] = set()
         gone = dict(self._gone)
         latest = ""
         for fact in read_log(self._client, self._kind.bucket, _names_from(self._read_at)):
@@ -197,6 +199,7 @@ class Register(Generic[Record]):
                 gone[fact.id] = fact.key
             elif fact.id not in self._records:
                 made[fact.id] = fact.modified
+            recent.add(fact.id)
             latest = max(latest, fact.modified)
         if clocks.passed(self._read_since) > FRESH_SECONDS:  # frozen in the middle of it
             self._read_since = None
@@ -212,7 +215,7 @@ class Register(Generic[Record]):
         self._read_at, self._read_since = self._clock.at(began), since
         lost = self._read_at - PENDING_SECONDS
         self._pending = {each: at for each, at in pending.items() if each not in self._fetched and seconds(at) > lost}
-        self._fetched = {}
+        self._fetched, self._recent = {}, recent
         forgotten = _names_from(self._read_at - GONE_SECONDS)
         self._gone = {each: key for each, key in gone.items() if key > forgotten}
 
@@ -232,10 +235,15 @@ class Register(Generic[Record]):
 
     # -- the snapshot --------------------------------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """Write a snapshot of what exists now, for processes to begin with. Raises S3Error, urllib3's HTTPError."""
+    def save(self, existing: Set[str] | None = None) -> None:
+        """Write a snapshot of what exists now, for processes to begin with. Raises S3Error, urllib3's HTTPError.
+
+        `existing` is what a sweep, minutes ago at most, found to exist: see `_compare`.
+        """
         self.records()
         with self._reading:
+            if existing is not None:
+                self._compare(existing)
             if self._read_since is None:
                 return
             head = {
@@ -255,6 +263,24 @@ class Register(Generic[Record]):
         saved = self._client.stat_object(bucket_name=bucket, object_name=SNAPSHOT)
         if saved.last_modified is not None:  # so that the cursor goes on where nothing is made or deleted
             self._clock.saw(saved.last_modified.timestamp())
+
+    def _compare(self, existing: Set[str]) -> None:
+        """Read all anew if what is known is not what exists, as when S3's volume was put back to an earlier state
+        beneath us: it came from a snapshot, perhaps, and would go into the next one, for ever.
+
+        What changed while the sweep was at it lies in the window, or is gone.
+        """
+        wrong = (self._records.keys() ^ existing) - self._recent - self._gone.keys()
+        if not wrong:
+            return
+        log.error("%d of %s are known wrongly, %s is one: all is read anew", len(wrong), self._kind.bucket, min(wrong))
+        self._forget_all()
+        self._read_since = clocks.moment()  # so that it does not begin with the snapshot
+        try:
+            self._read()
+        except Exception as failure:
+            self._failure = failure  # nobody shall take what is half read for a list
+            raise
 
     def _load(self) -> None:
         """Begin with the snapshot, if there is one that is of use."""

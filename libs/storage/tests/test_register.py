@@ -66,12 +66,13 @@ def logged(s3: Minio) -> list[tuple[str, bool]]:
     return sorted((fact.id, fact.is_gone) for fact in read_log(s3, DATASETS))
 
 
-def sweep(s3: Minio, age: timedelta = NOW) -> None:
+def sweep(s3: Minio, age: timedelta = NOW) -> set[str]:
     mended = sweep_log(s3, DATASETS, recorded(s3), lambda each: read(s3, each) is not None, age)
     for each in mended.unlogged:
         say_made(s3, DATASETS, each)
     for each in mended.undeleted:
         s3.remove_object(bucket_name=DATASETS, object_name=f"records/{each}")
+    return mended.existing
 
 
 def calls(s3: Minio, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -276,6 +277,78 @@ def test_a_snapshot_that_is_old_or_odd_is_not_used(s3: Minio, fault: str) -> Non
     assert register(s3).records() == {"a": Line(b'"a"')}
     write_object(s3, DATASETS, SNAPSHOT, body.replace(b'"a"]', b'"of the snapshot"]'))
     assert register(s3).records() == {"a": Line(b'"of the snapshot"')}  # else this test would show nothing
+
+
+def add_long_ago(s3: Minio, record_id: str) -> None:
+    write_object(s3, DATASETS, f"{name_at(time.time() - 2 * WINDOW_SECONDS)}.{record_id}")
+    record(s3, record_id)
+
+
+def test_a_process_and_the_snapshot_follow_s3_when_it_is_put_back_to_an_earlier_state(
+    s3: Minio, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = register(s3)
+    for each in ("a", "later"):
+        add_long_ago(s3, each)
+    for _ in range(2):
+        reader.records()
+    reader.save(sweep(s3))
+    assert caplog.text == ""
+    for key, _ in list_keys(s3, DATASETS):
+        if "later" in key:
+            s3.remove_object(bucket_name=DATASETS, object_name=key)
+    add_long_ago(s3, "earlier")
+    assert {*reader.records()} == {*register(s3).records()} == {"a", "later"}  # they cannot know
+    reader.save(sweep(s3))
+    assert "2 of datasets are known wrongly" in caplog.text
+    assert {*reader.records()} == {*register(s3).records()} == {"a", "earlier"}
+
+
+def test_a_check_that_finds_nothing_wrong_reads_nothing_again(s3: Minio, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = register(s3)
+    for each in "abcd":
+        add_long_ago(s3, each)
+    for _ in range(2):
+        reader.records()
+    add(s3, "young")
+    say_gone(s3, DATASETS, "a")  # and not deleted yet
+    remove(s3, "b")
+    existing = sweep(s3, timedelta(days=1))
+    remove(s3, "c")
+    add(s3, "younger")
+    before = reader.records()
+    asked = calls(s3, monkeypatch)
+    reader.save(existing)
+    assert not [each for each in asked if each.startswith("records/")]
+    assert {*reader.records()} == {*before} == {"d", "young", "younger"}
+
+
+def test_a_check_that_fails_midway_leaves_no_list_of_less(s3: Minio, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = register(s3)
+    add_long_ago(s3, "a")
+    for _ in range(2):
+        reader.records()
+    began, go, real = threading.Event(), threading.Event(), read_log
+
+    def failing(*args: Any) -> Any:
+        if not args[2].startswith(name_at(0)):
+            return real(*args)
+        began.set()
+        go.wait(10)
+        raise OSError("away")
+
+    monkeypatch.setattr(module, "read_log", failing)
+    with ThreadPoolExecutor(2) as pool:
+        saved = pool.submit(reader.save, {"a", "b"})
+        began.wait(10)
+        monkeypatch.setattr(reader, "_begun", reader._begun - 1)
+        listed = pool.submit(reader.records)
+        time.sleep(0.2)
+        reader._begun += 1  # as if it had asked while the list before the check was under way
+        go.set()
+        assert all(isinstance(each.exception(), OSError) for each in (saved, listed))
+    monkeypatch.undo()
+    assert {*reader.records()} == {"a"}
 
 
 def test_who_has_read_nothing_for_a_day_begins_anew(s3: Minio, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def sweep(catalogue: Catalogue, age: timedelta = STALE, upload_age: timedelta = 
             log.warning("removing the upload %s: it was given up", upload_id)
             remove_upload(s3, upload_id)
     remove_objects(s3, DATASETS, found.old_marks)
-    catalogue.register.save()
+    catalogue.register.save(mended.existing)
 
 
 def _look(s3: Minio, age: timedelta, upload_age: timedelta) -> _Found:
