@@ -30,10 +30,11 @@ from hearth_jobs.state import STATE_VERSION, StateTooNew, check_state
 from hearth_jobs.store import JobStore
 from hearth_models.share import PREFIX as SHARED
 from hearth_storage.config import HomeSettings, S3Settings
+from hearth_storage.log import LOG
 from hearth_storage.model_store import list_models, model_folder
-from hearth_storage.objects import ARTIFACTS, DATASETS, ensure_bucket
+from hearth_storage.objects import ARTIFACTS, DATASETS, MISSING, ensure_bucket
 from hearth_storage.objects import connect as connect_s3
-from hearth_storage.register import SNAPSHOT
+from hearth_storage.register import ADOPTED, SNAPSHOT
 from minio import Minio
 from minio.error import S3Error
 from redis import Redis
@@ -54,6 +55,13 @@ ALIVE = (
     "rq:worker",
 )
 BUCKETS = (DATASETS, ARTIFACTS)
+LEFT_OUT = (SNAPSHOT, ADOPTED)
+"""A snapshot is of a moment that a backup is not of; the next sweep writes one. What was recorded while the backup was
+made may lack its word in the log: without the other, the first list after a restore takes it in."""
+
+PASSING = (LOG, "leaving/")
+"""What services remove while they run, once it has served: it may be gone before it is read."""
+
 PIECE = 1 << 20
 
 
@@ -139,13 +147,17 @@ def _write(archive: tarfile.TarFile, state: int, redis: Redis, s3: Minio, models
         if not s3.bucket_exists(bucket_name=bucket):
             continue
         for entry in s3.list_objects(bucket_name=bucket, recursive=True):
-            if entry.object_name == SNAPSHOT:  # of a moment that this backup is not of; the next sweep writes one
+            key = str(entry.object_name)
+            if key in LEFT_OUT or (models is None and bucket == ARTIFACTS and key.startswith(SHARED)):
                 continue
-            if models is None and bucket == ARTIFACTS and str(entry.object_name).startswith(SHARED):
-                continue
-            reply: Any = s3.get_object(bucket_name=bucket, object_name=str(entry.object_name))
             try:
-                add(f"s3/{bucket}/{entry.object_name}", int(reply.headers["content-length"]), reply)
+                reply: Any = s3.get_object(bucket_name=bucket, object_name=key)
+            except S3Error as error:
+                if error.code in MISSING and key.startswith(PASSING):
+                    continue
+                raise
+            try:
+                add(f"s3/{bucket}/{key}", int(reply.headers["content-length"]), reply)
             finally:
                 reply.close()
                 reply.release_conn()

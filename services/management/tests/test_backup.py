@@ -16,13 +16,15 @@ from hearth_jobs.state import STATE_VERSION, check_state
 from hearth_jobs.store import JobStore
 from hearth_management.backup import RECORDS, BackupError, restore, save
 from hearth_management.services import Services
-from hearth_storage.adapters import list_manifests, read_manifest
+from hearth_storage.adapters import delete_adapter, list_manifests, read_manifest
 from hearth_storage.config import S3Settings
+from hearth_storage.log import LOG, read_log
 from hearth_storage.model_store import list_models
-from hearth_storage.objects import ARTIFACTS, DATASETS
+from hearth_storage.objects import ARTIFACTS, DATASETS, write_object
 from hearth_storage.objects import connect as connect_s3
-from hearth_storage.register import SNAPSHOT
+from hearth_storage.register import ADOPTED, SNAPSHOT
 from minio import Minio
+from minio.error import S3Error
 from redis import Redis
 from urllib3.exceptions import HTTPError
 
@@ -101,7 +103,8 @@ def test_all_comes_back_but_who_was_alive(services: Services, saved: Path, job_i
     assert 0 < empty.redis.pttl("hearth:idempotency:1") <= 600_000
     assert not empty.redis.exists("hearth:node:x")
     for bucket in (DATASETS, ARTIFACTS):
-        assert objects(empty.s3, bucket) == objects(services.s3, bucket) != {}
+        there = {key: etag for key, etag in objects(services.s3, bucket).items() if key != ADOPTED}
+        assert objects(empty.s3, bucket) == there != {}
     assert list_manifests(empty.s3) == [read_manifest(services.s3, "adapter-1")]
     assert read_manifest(empty.s3, "adapter-1") == read_manifest(services.s3, "adapter-1") is not None
     assert list_models(empty.models) == list_models(services.home.models) != []
@@ -145,8 +148,61 @@ def test_the_snapshot_of_what_exists_is_left_out_for_it_is_of_another_moment(
     (adapter,) = services.adapters.manifests()
     save(services.redis, services.s3, None, tmp_path / "backup.tar")
     restore(empty.redis, empty.s3, empty.models, tmp_path / "backup.tar")
-    assert objects(services.s3, ARTIFACTS).keys() - objects(empty.s3, ARTIFACTS).keys() == {SNAPSHOT}
+    assert objects(services.s3, ARTIFACTS).keys() - objects(empty.s3, ARTIFACTS).keys() == {SNAPSHOT, ADOPTED}
     assert list_manifests(empty.s3) == [adapter]
+
+
+def test_what_the_sweep_removes_while_a_backup_is_made_does_not_end_it(
+    services: Services, job_id: str, tmp_path: Path, empty: Empty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passing = [f"{LOG}20260101T000000000000Z.x", f"{LOG}20260101T000000000001Z.x.gone", "leaving/x"]
+    for key in passing:
+        write_object(services.s3, DATASETS, key)
+    get = services.s3.get_object
+
+    def sweeping(**named: str) -> object:
+        if named["object_name"] in passing:
+            services.s3.remove_object(**named)
+        return get(**named)
+
+    monkeypatch.setattr(services.s3, "get_object", sweeping)
+    save(services.redis, services.s3, None, tmp_path / "backup.tar")
+    restore(empty.redis, empty.s3, empty.models, tmp_path / "backup.tar")
+    assert objects(empty.s3, DATASETS) == objects(services.s3, DATASETS) != {}
+    for key in passing:
+        assert key not in objects(empty.s3, DATASETS)
+
+
+def test_a_file_that_is_lost_while_a_backup_is_made_ends_it(
+    services: Services, job_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = services.s3.get_object
+
+    def losing(**named: str) -> object:
+        if named["object_name"].endswith("metadata.json"):
+            services.s3.remove_object(**named)
+        return get(**named)
+
+    monkeypatch.setattr(services.s3, "get_object", losing)
+    with pytest.raises(S3Error, match="NoSuchKey"):
+        save(services.redis, services.s3, None, tmp_path / "backup.tar")
+    assert not list(tmp_path.glob("*backup*"))
+
+
+def test_what_was_recorded_while_a_backup_was_made_is_listed_though_its_word_in_the_log_came_too_late(
+    services: Services, put_adapter: Callable[..., None], job_id: str, tmp_path: Path, empty: Empty
+) -> None:
+    """And what is gone stays so: the log of a backup is taken as it is, and what it lacks is added."""
+    put_adapter("adapter-2", "acme/base")
+    delete_adapter(services.s3, "adapter-2")
+    assert [adapter.adapter_id for adapter in services.adapters.manifests()] == ["adapter-1"]
+    for fact in [*read_log(services.s3, ARTIFACTS)]:
+        if fact.id.startswith("adapter-1"):
+            services.s3.remove_object(bucket_name=ARTIFACTS, object_name=fact.key)
+    save(services.redis, services.s3, None, tmp_path / "backup.tar")
+    restore(empty.redis, empty.s3, empty.models, tmp_path / "backup.tar")
+    for _ in range(2):
+        assert [adapter.adapter_id for adapter in list_manifests(empty.s3)] == ["adapter-1"]
 
 
 def test_a_file_that_was_cut_off_or_changed_restores_nothing(saved: Path, empty: Empty, tmp_path: Path) -> None:
