@@ -1,14 +1,15 @@
 """Adapters in S3: stored whole or not at all, fetched and verified before anything loads them.
 
 Which there are is a log (`log`). An adapter can be stored again under its id, by the next attempt of its training, so
-an id in the log is the adapter's with a mark for each time: `<adapter id>~<8 hex digits>`.
+an id in the log is the adapter's with a mark for each time: `<adapter id>~<8 hex digits>`. Since a record is read once,
+and who reads a mark that is there before its manifest may find the one before, a second mark follows that manifest.
 """
 
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -53,8 +54,11 @@ def store_adapter(client: Minio, folder: Path, manifest: AdapterManifest) -> Non
     """Put the files, then the manifest: until that is there the adapter does not exist. Safe to repeat."""
     prefix = adapter_prefix(manifest.adapter_id)
     put_files(client, prefix, folder, manifest.files)
-    say_made(client, ARTIFACTS, _mark(manifest.adapter_id))
+    mark = _mark(manifest.adapter_id)
+    say_made(client, ARTIFACTS, mark)
     put_manifest(client, prefix, manifest)
+    if _marks(client, manifest.adapter_id) != {mark}:  # who read this one may have found the manifest before
+        say_made(client, ARTIFACTS, _mark(manifest.adapter_id))
 
 
 def read_manifest(client: Minio, adapter_id: str) -> AdapterManifest | None:
@@ -82,21 +86,21 @@ class Adapters:
 
     def manifests(self) -> list[AdapterManifest]:
         """All that exist, by id. Raises S3Error, urllib3's HTTPError, Unavailable."""
-        found = {kept.manifest.adapter_id: kept.manifest for kept in self._register.records().values()}
-        return [found[adapter_id] for adapter_id in sorted(found)]
+        manifests = (kept.manifest for kept in self._register.records().values())
+        newest = {each.adapter_id: each for each in sorted(manifests, key=lambda each: each.created_at)}
+        return [newest[adapter_id] for adapter_id in sorted(newest)]
 
     def sweep(self, age: timedelta = STALE) -> None:
         """Mend what died between two steps longer than `age` ago, shorten the log, and write a snapshot."""
         self._register.prepare(patience=-1)
-        mended = sweep_log(self._client, ARTIFACTS, _stored(self._client), self._exists, age, _adapter_of)
+        mended = sweep_log(
+            self._client, ARTIFACTS, _stored(self._client), partial(_is_there, self._client), age, _adapter_of
+        )
         _adopt(self._client, mended.unlogged)
         for adapter_id in mended.undeleted:
             log.warning("deleting the adapter %s: whoever began that has died", adapter_id)
             delete_adapter(self._client, adapter_id)
         self._register.save(mended.existing)
-
-    def _exists(self, adapter_id: str) -> bool:
-        return object_size(self._client, ARTIFACTS, f"{adapter_prefix(adapter_id)}/{MANIFEST}") is not None
 
 
 def list_manifests(client: Minio) -> list[AdapterManifest]:
@@ -124,10 +128,23 @@ def fetch_adapter(client: Minio, adapter_id: str, root: Path) -> Path:
 
 def delete_adapter(client: Minio, adapter_id: str) -> None:
     """Remove an adapter: it is listed no more, then it stops existing, then its files go. Safe to repeat."""
-    marks = {fact.id for fact in read_log(client, ARTIFACTS) if _adapter_of(fact.id) == adapter_id}
+    marks = _marks(client, adapter_id)
     for mark in marks:
         say_gone(client, ARTIFACTS, mark)
     delete_bundle(client, adapter_prefix(adapter_id))
+    rest = _marks(client, adapter_id) - marks  # it was stored again meanwhile, and perhaps listed
+    if not _is_there(client, adapter_id):  # else once all that was over; who is about to put it says another mark then
+        for mark in rest:
+            say_gone(client, ARTIFACTS, mark)
+
+
+def _marks(client: Minio, adapter_id: str) -> set[str]:
+    """Its ids in the log, gone ones too."""
+    return {fact.id for fact in read_log(client, ARTIFACTS) if _adapter_of(fact.id) == adapter_id}
+
+
+def _is_there(client: Minio, adapter_id: str) -> bool:
+    return object_size(client, ARTIFACTS, f"{adapter_prefix(adapter_id)}/{MANIFEST}") is not None
 
 
 def _mark(adapter_id: str) -> str:

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hearth_contracts.adapters import AdapterManifest
@@ -18,7 +19,7 @@ from hearth_storage.adapters import (
     read_manifest,
     store_adapter,
 )
-from hearth_storage.bundles import describe, fault_in, put_files, put_manifest
+from hearth_storage.bundles import delete_bundle, describe, fault_in, put_files, put_manifest
 from hearth_storage.log import read_log
 from hearth_storage.objects import ARTIFACTS
 from minio import Minio
@@ -130,6 +131,65 @@ def test_an_adapter_that_is_stored_twice_is_listed_once_and_gone_when_deleted(s3
     assert keys(s3) == set()
 
 
+@pytest.mark.parametrize("listed_between", ["by a process that knew it", "by a new process"])
+def test_an_adapter_that_is_stored_again_is_listed_as_it_is_now_by_whoever_listed_it_meanwhile(
+    s3: Minio, folder: Path, listed_between: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapters = Adapters(s3)
+    store_adapter(s3, folder, manifest(folder))
+    if listed_between == "by a process that knew it":
+        assert ids(adapters) == ["my-adapter"]
+    stored, put = manifest(folder), put_manifest
+
+    def listing(*what: Any) -> None:
+        assert ids(adapters) == ["my-adapter"]
+        put(*what)
+
+    monkeypatch.setattr(module, "put_manifest", listing)
+    store_adapter(s3, folder, stored)
+    assert adapters.manifests() == Adapters(s3).manifests() == [stored]
+
+
+def test_an_adapter_that_is_stored_once_has_one_entry(s3: Minio, folder: Path) -> None:
+    store_adapter(s3, folder, manifest(folder))
+    store_adapter(s3, folder, manifest(folder, "my-adapter-2"))
+    assert len(list(read_log(s3, ARTIFACTS))) == 2
+
+
+def test_an_adapter_that_is_stored_while_it_is_deleted_is_listed_only_as_long_as_it_can_be_read(
+    s3: Minio, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapters = Adapters(s3)
+    store_adapter(s3, folder, manifest(folder))
+    delete = delete_bundle
+
+    def storing(*what: Any) -> None:
+        store_adapter(s3, folder, manifest(folder))
+        assert ids(adapters) == ["my-adapter"]
+        delete(*what)
+
+    monkeypatch.setattr(module, "delete_bundle", storing)
+    delete_adapter(s3, "my-adapter")
+    assert read_manifest(s3, "my-adapter") is None
+    assert ids(adapters) == ids(Adapters(s3)) == []
+
+
+def test_an_adapter_that_is_stored_once_its_deletion_is_through_is_listed(
+    s3: Minio, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapters = Adapters(s3)
+    store_adapter(s3, folder, manifest(folder))
+    delete = delete_bundle
+
+    def storing(*what: Any) -> None:
+        delete(*what)
+        store_adapter(s3, folder, manifest(folder))
+
+    monkeypatch.setattr(module, "delete_bundle", storing)
+    delete_adapter(s3, "my-adapter")
+    assert ids(adapters) == ids(Adapters(s3)) == ["my-adapter"]
+
+
 def test_an_adapter_that_is_stored_again_after_its_deletion_is_listed_and_outlives_the_sweep(
     s3: Minio, folder: Path
 ) -> None:
@@ -142,7 +202,7 @@ def test_an_adapter_that_is_stored_again_after_its_deletion_is_listed_and_outliv
     adapters.sweep(NOW)
     adapters.sweep(NOW)
     assert ids(adapters) == ids(Adapters(s3)) == ["my-adapter"]
-    assert len(list(read_log(s3, ARTIFACTS))) == 1
+    assert not any(fact.is_gone for fact in read_log(s3, ARTIFACTS))
 
 
 def test_adapters_of_an_older_hearth_are_listed_at_once_and_deletable(s3: Minio, folder: Path) -> None:
