@@ -110,7 +110,8 @@ class Catalogue:
                 release(self.s3, own.sha256, own.content_id)
             raise
         if shared is not None:
-            self.s3.remove_object(bucket_name=DATASETS, object_name=rows_key(dataset.id))
+            with suppress(HTTPError, S3Error):  # it exists: the sweep takes the rows then
+                self.s3.remove_object(bucket_name=DATASETS, object_name=rows_key(dataset.id))
         return dataset
 
     def delete(self, dataset: Dataset) -> None:
