@@ -33,7 +33,6 @@ class _Found:
     users: set[str] = field(default_factory=set)  # datasets that use some content
     contents: set[str] = field(default_factory=set)  # that some dataset uses
     old_uses: list[Use] = field(default_factory=list)  # without a record
-    old_marks: list[str] = field(default_factory=list)
     uploads: dict[str, bool] = field(default_factory=dict)  # whether each was given up
 
 
@@ -66,7 +65,8 @@ def sweep(catalogue: Catalogue, age: timedelta = STALE, upload_age: timedelta = 
         if given_up:
             log.warning("removing the upload %s: it was given up", upload_id)
             remove_upload(s3, upload_id)
-    remove_objects(s3, DATASETS, found.old_marks)
+    for marks in (LEAVING, INDEX):  # looked at only now: one that was old may have been set anew meanwhile
+        remove_objects(s3, DATASETS, [each.key for each in list_keys(s3, DATASETS, marks) if _is_old(each, age)])
     catalogue.register.save(mended.existing)
 
 
@@ -86,8 +86,6 @@ def _look(s3: Minio, age: timedelta, upload_age: timedelta) -> _Found:
                 found.old_uses.append(use)
             else:
                 found.contents.add(use.content_id)
-        elif listed.key.startswith((LEAVING, INDEX)) and _is_old(listed, age):
-            found.old_marks.append(listed.key)
         elif listed.key.startswith(UPLOADS):
             upload_id = name.partition("/")[0]
             found.uploads[upload_id] = found.uploads.get(upload_id, True) and _is_old(listed, upload_age)

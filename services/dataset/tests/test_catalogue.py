@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from io import BytesIO
@@ -311,6 +312,22 @@ def test_the_sweep_leaves_young_things_alone_and_takes_old_ones(catalogue: Catal
     assert content(s3, kept) == text("once")
     left = s3._list_multipart_uploads(DATASETS).uploads
     assert started not in {upload.upload_id for upload in left}
+
+
+def test_the_sweep_leaves_a_mark_that_was_set_anew_while_it_was_at_work(
+    catalogue: Catalogue, s3: Minio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for mark in ("leaving/old", "leaving/anew"):
+        write_object(s3, DATASETS, mark)
+    time.sleep(5.1)
+
+    def release(*_what: object) -> list[str]:
+        write_object(s3, DATASETS, "leaving/anew")
+        return []
+
+    monkeypatch.setattr("hearth_dataset.sweep.release_all", release)
+    sweep(catalogue, timedelta(seconds=4))
+    assert objects(s3) == {"leaving/anew"}
 
 
 def as_an_older_hearth_left_it(s3: Minio, *datasets: Dataset) -> None:
