@@ -8,6 +8,7 @@ signs and sends, for which it has only a call with an underscore; it is pinned b
 from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
+from urllib.parse import unquote_plus
 from xml.etree.ElementTree import XML
 
 from minio import Minio
@@ -26,20 +27,24 @@ class Listed(NamedTuple):
 def list_keys(client: Minio, bucket: str, prefix: str = "", after: str = "") -> Iterator[Listed]:
     """All objects under `prefix` whose keys sort behind `after`, by key; S3 is asked page by page, as they are taken.
 
-    What was there when the first page was asked for, and stays, is in it. Some servers list an emptied folder as if it
-    were an object; its key ends with a slash, and it is left out. Raises S3Error, urllib3's HTTPError.
+    What was there when the first page was asked for, and stays, is in it. XML cannot have every character that a key
+    can, so S3 is asked to quote them. Some servers list an emptied folder as if it were an object; its key ends with a
+    slash, and it is left out. Raises S3Error, urllib3's HTTPError.
     """
     query: dict[str, str | list[str] | tuple[str]]
     while True:
-        query = {"list-type": "2", "delimiter": "", "max-keys": PAGE, "prefix": prefix}
+        query = {"list-type": "2", "encoding-type": "url", "delimiter": "", "max-keys": PAGE, "prefix": prefix}
         if after:
             query["start-after"] = after
         page = XML(client._execute("GET", bucket, query_params=query).data)
         space = page.tag.partition("}")[0] + "}" if page.tag.startswith("{") else ""
         key_tag, modified_tag = f"{space}Key", f"{space}LastModified"
+        is_quoted = page.findtext(f"{space}EncodingType") == "url"
         key = ""
         for entry in page.iterfind(f"{space}Contents"):
             key = entry.findtext(key_tag, "")
+            if is_quoted:
+                key = unquote_plus(key)
             if not key.endswith("/"):
                 yield Listed(key, entry.findtext(modified_tag, ""))
         if not key or page.findtext(f"{space}IsTruncated") != "true":

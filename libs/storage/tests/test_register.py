@@ -14,7 +14,7 @@ from typing import Any
 import minio.time
 import pytest
 from hearth_contracts.errors import Unavailable
-from hearth_storage import clocks
+from hearth_storage import clocks, listing
 from hearth_storage import log as log_module
 from hearth_storage import register as module
 from hearth_storage.listing import Listed, list_keys
@@ -550,6 +550,18 @@ def test_a_listed_folder_is_no_entry(s3: Minio) -> None:
     add(s3, "a")
     assert {*register(s3).records()} == {"a"}
     s3.remove_object(bucket_name=DATASETS, object_name=f"{LOG}folder/")
+
+
+def test_a_list_gives_names_as_they_are_whatever_is_in_them_page_by_page(
+    s3: Minio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["x/a b+c", "x/n\nl", "x/p%41q%", "x/x\x01y", "x/x\x1fz", "x/\u00fc~(')*!:=&@$,;<>"]
+    for name in names:
+        write_object(s3, DATASETS, name)
+    assert [key for key, _ in list_keys(s3, DATASETS, "x/")] == names
+    monkeypatch.setattr(listing, "PAGE", "1")
+    assert [key for key, _ in list_keys(s3, DATASETS, "x/")] == names
+    assert [key for key, _ in list_keys(s3, DATASETS, after="x/p%41q%")] == names[3:]
 
 
 class MovedClock:
