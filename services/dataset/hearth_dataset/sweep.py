@@ -62,7 +62,8 @@ def sweep(catalogue: Catalogue, age: timedelta = STALE, upload_age: timedelta = 
             catalogue.delete(dataset)
     _sweep_contents(s3, found)
     for upload_id, given_up in found.uploads.items():
-        if given_up:
+        folder = f"{UPLOADS}{upload_id}/"
+        if given_up and all(_is_old(each, upload_age) for each in list_keys(s3, DATASETS, folder)):  # still, and again
             log.warning("removing the upload %s: it was given up", upload_id)
             remove_upload(s3, upload_id)
     for marks in (LEAVING, INDEX):  # looked at only now: one that was old may have been set anew meanwhile

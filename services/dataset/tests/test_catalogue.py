@@ -314,20 +314,21 @@ def test_the_sweep_leaves_young_things_alone_and_takes_old_ones(catalogue: Catal
     assert started not in {upload.upload_id for upload in left}
 
 
-def test_the_sweep_leaves_a_mark_that_was_set_anew_while_it_was_at_work(
+def test_the_sweep_leaves_what_was_renewed_while_it_was_at_work(
     catalogue: Catalogue, s3: Minio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for mark in ("leaving/old", "leaving/anew"):
-        write_object(s3, DATASETS, mark)
+    for key in ("leaving/old", "leaving/anew", "uploads/old/upload.json", "uploads/goes on/upload.json"):
+        write_object(s3, DATASETS, key)
     time.sleep(5.1)
 
     def release(*_what: object) -> list[str]:
         write_object(s3, DATASETS, "leaving/anew")
+        write_object(s3, DATASETS, "uploads/goes on/parts/1")
         return []
 
     monkeypatch.setattr("hearth_dataset.sweep.release_all", release)
-    sweep(catalogue, timedelta(seconds=4))
-    assert objects(s3) == {"leaving/anew"}
+    sweep(catalogue, timedelta(seconds=4), timedelta(seconds=4))
+    assert objects(s3) == {"leaving/anew", "uploads/goes on/upload.json", "uploads/goes on/parts/1"}
 
 
 def as_an_older_hearth_left_it(s3: Minio, *datasets: Dataset) -> None:
