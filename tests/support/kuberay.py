@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
 from hearth_jobs.guard import end, guarded
-from hearth_local.paths import env_python
+from hearth_local.paths import CHECKOUT, env_python, envs_folder
 
 from tests.support.helm import Chart, Doc
 from tests.support.ray_nodes import HEAD_IP, NODE_GRACE, RayCluster
@@ -33,7 +34,9 @@ set -e
 for volume in $WRITABLE; do mount --bind "$volume" "$volume"; done
 mount --bind "$SHM" /dev/shm
 mount --bind "$POD/hosts" /etc/hosts
+for folder in $BELOW_TMP; do mount --rbind "$folder" "$POD/tmp/${folder#/tmp/}"; done
 mount --rbind "$POD/tmp" /tmp
+unset TMPDIR TMP TEMP
 mount -o remount,bind,ro /
 cd /tmp
 exec "$@"
@@ -61,6 +64,14 @@ def start_command(params: Mapping[str, str], container: Doc, *, head: bool, addr
     return words
 
 
+def hidden_by_tmp() -> list[Path]:
+    """What the processes are made of that is below /tmp here, in whose place a pod has a /tmp of its own."""
+    pythons = [Path(sys.executable), *(env_python(name) for name in ("ray", "training"))]
+    parts = {CHECKOUT, envs_folder(), Path(sys.prefix), *(python.resolve().parents[1] for python in pythons)}
+    below = {path for part in parts for path in (part, part.resolve()) if path.is_relative_to("/tmp")}
+    return sorted(path for path in below if not below & set(path.parents))
+
+
 @dataclass(frozen=True)
 class Pod:
     """What the containers of a pod share: /tmp, /dev/shm, and an address, here one of loopback's."""
@@ -74,7 +85,8 @@ class Pod:
 
         They are none of /tmp: it has the pod's own.
         """
-        places = {"POD": self.folder, "SHM": self.shm, "WRITABLE": " ".join(map(str, writable))}
+        lists = {"WRITABLE": writable, "BELOW_TMP": hidden_by_tmp()}
+        places = {"POD": self.folder, "SHM": self.shm, **{name: " ".join(map(str, lists[name])) for name in lists}}
         setting = [f"{name}={value}" for name, value in places.items()]
         as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
         return ["env", *setting, "unshare", *as_root, "--mount", "bash", "-c", IN_A_CONTAINER, "container"]
@@ -121,7 +133,8 @@ class KubeRayCluster(RayCluster):
     def _pod(self, ip: str | None = None) -> Pod:
         number = len(self.pods)
         folder = self.scratch / f"pod-{number}"
-        (folder / "tmp").mkdir(parents=True)
+        for path in (Path("/tmp"), *hidden_by_tmp()):
+            (folder / path.relative_to("/")).mkdir(parents=True)
         head = self.chart.of("RayCluster")["ray"]["metadata"]
         known = {"127.0.0.1": "localhost", HEAD_IP: f"{head['name']}-head-svc.{head['namespace']}.svc"}
         (folder / "hosts").write_text("".join(f"{address} {name}\n" for address, name in known.items()))
@@ -142,7 +155,8 @@ class KubeRayCluster(RayCluster):
 
     def left_in_tmp(self) -> list[Path]:
         """What runs have left on the nodes."""
-        return [path for path in self.scratch.glob("*/tmp/hearth-*") if path.exists()]
+        ours = {path.parts[2] for path in hidden_by_tmp()}
+        return [path for path in self.scratch.glob("*/tmp/hearth-*") if path.name not in ours and path.exists()]
 
     def logs(self) -> str:
         """What `ray start` said on each node."""
