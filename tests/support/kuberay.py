@@ -26,6 +26,8 @@ SWITCHES = {"true", "false"}
 VALUED = {"include-dashboard", "log-color"}
 """What KubeRay passes on as `--name=true`; other parameters that are true or false become switches."""
 
+_SERVICE = re.compile(r"(?<=-head-svc[.])(\S+):6379$")
+"""The head's address in the rendered chart; here each cluster's head has another port."""
 _ITS_OWN = re.compile(r"^(--node-manager-port|--metrics-export-port|--dashboard-agent-listen-port)=.*")
 """Ports that every node takes, so that here, where all have one network, each takes another."""
 
@@ -96,7 +98,7 @@ class KubeRayCluster(RayCluster):
     """Its nodes are those of a rendered chart: the head, the groups' workers, and the sidecar of the training pod."""
 
     def __init__(self, scratch: Path, chart: Chart, secrets: Mapping[str, str]) -> None:
-        super().__init__(scratch, 0)
+        super().__init__(scratch, free_port())
         self.chart = chart
         self._secrets = secrets
         self.spec = chart.of("RayCluster")["ray"]["spec"]
@@ -111,12 +113,17 @@ class KubeRayCluster(RayCluster):
     def variables(self, container: Doc) -> dict[str, str]:
         """A container's environment, with `secrets` for what comes from Secrets; what those lack is left out."""
         found = {each["name"]: each.get("value", self._secrets.get(each["name"])) for each in container.get("env", [])}
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: self._with_port(value) for name, value in found.items() if value is not None}
+
+    def _with_port(self, word: str) -> str:
+        return _SERVICE.sub(rf"\1:{self.port}", word)
 
     def start_head(self) -> None:
         group = self.spec["headGroupSpec"]
         container = group["template"]["spec"]["containers"][0]
-        words = start_command(group["rayStartParams"], container, head=True, address="")
+        assert "port" not in group["rayStartParams"]  # Ray's own, which the address names
+        params = {**group["rayStartParams"], "port": str(self.port)}
+        words = start_command(params, container, head=True, address="")
         self._start(self._pod(HEAD_IP), container, words)
 
     def start_worker(self) -> "subprocess.Popen[bytes]":
@@ -143,7 +150,7 @@ class KubeRayCluster(RayCluster):
         return pod
 
     def _start(self, pod: Pod, container: Doc, words: Sequence[str]) -> "subprocess.Popen[bytes]":
-        ray, *arguments = words
+        ray, *arguments = map(self._with_port, words)
         assert ray == "ray"  # on the image's path
         arguments = [_ITS_OWN.sub(lambda found: f"{found[1]}={free_port()}", each) for each in arguments]
         command = [str(env_python("ray").with_name("ray")), *arguments, f"--node-ip-address={pod.ip}"]

@@ -1,5 +1,6 @@
 """A run on the nodes of the chart's Ray cluster, each started by the command that its pod would be started by."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,6 @@ SMALL = (
     "training.ray.settings.RAY_gcs_rpc_server_reconnect_timeout_s=10"  # a minute, but for tests
 )
 LONG = SHORT.model_copy(update={"max_steps": 400, "save_steps": 20})
-TOKEN = {"RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef"}
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def apart(place: Place) -> Iterator[Place]:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[KubeRayCluster]:
     chart = render(unpack(tmp_path / "helm"), (*VALUES["defaults"], "--set", SMALL))
-    with kuberay_cluster(chart, TOKEN) as cluster:
+    with kuberay_cluster(chart, {"RAY_AUTH_TOKEN": secrets.token_hex(16)}) as cluster:
         yield cluster
 
 
