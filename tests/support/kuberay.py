@@ -170,12 +170,22 @@ class KubeRayCluster(RayCluster):
         return "\n".join(f"{path}:\n{path.read_text()}" for path in sorted(self.scratch.glob("*/ray.log")))
 
 
+def _refuse_without_mounts(pod: Pod) -> None:
+    """Fail in words, where the pods' nodes would each fail in a log of their own and the tests run into timeouts."""
+    done = subprocess.run([*pod.within(), "true"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (
+        "no mounts of a container's own can be made here, which the chart's Ray pods need for their /tmp and /dev/shm: "
+        f"run the tests as root with CAP_SYS_ADMIN, or as a user who may make user namespaces\n{done.stderr.strip()}"
+    )
+
+
 @contextmanager
 def kuberay_cluster(chart: Chart, secrets: Mapping[str, str]) -> Iterator[KubeRayCluster]:
     """Without nodes; those that are started are ended at the end."""
     with TemporaryDirectory(prefix="pods", ignore_cleanup_errors=True) as scratch:
         cluster = KubeRayCluster(Path(scratch), chart, secrets)
         try:
+            _refuse_without_mounts(cluster.training)
             yield cluster
         finally:
             for node in cluster.nodes:
