@@ -17,7 +17,7 @@ from pathlib import Path
 from hearth_contracts.finetune import StageEvent
 
 from hearth_trainer.events import EventStream
-from hearth_trainer.on_ray.drive import FAILED, LOST, drive
+from hearth_trainer.on_ray.drive import FAILED, LOST, STOPPED, drive
 
 MOST_LOSSES = 3
 """So many times a driver is begun again."""
@@ -40,6 +40,9 @@ class Drivers:
     def run(self, work: Callable[[], int]) -> int:
         """Do it in a child; its exit code, of a signal as a shell says it."""
         signal.pthread_sigmask(signal.SIG_BLOCK, TERM)  # until both heed it in their own ways
+        if self.stopping:  # since the last one has ended: nobody told it, and the next one would not know
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, TERM)
+            return STOPPED
         self._pid = os.fork()
         if self._pid == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

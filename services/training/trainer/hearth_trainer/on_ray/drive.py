@@ -28,6 +28,8 @@ LOST = 1
 """The exit code where the cluster is gone: Ray's own, when its head has not answered for a minute."""
 FAILED = 3
 """The exit code of a run that failed."""
+STOPPED = 128 + signal.SIGTERM
+"""The exit code of a run that was asked to stop and has saved a checkpoint, if there was anything to save."""
 
 KNOCK_SECONDS = 15.0
 KNOCK_AGAIN_SECONDS = 2.0

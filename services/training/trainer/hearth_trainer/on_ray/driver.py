@@ -19,13 +19,12 @@ from hearth_trainer.checkpoints import newest_valid
 from hearth_trainer.events import EventStream
 from hearth_trainer.on_ray.cargo import Cargo, load
 from hearth_trainer.on_ray.desk import Desk
+from hearth_trainer.on_ray.drive import STOPPED
 from hearth_trainer.on_ray.loop import Order, loop
 from hearth_trainer.on_ray.nodes import room
 from hearth_trainer.on_ray.relay import Relay
 from hearth_trainer.refusal import Refused
 
-STOPPED = 128 + 15
-"""The exit code of a run that was asked to stop and has saved a checkpoint."""
 RAYS_OWN = (RayError, RayTrainError)
 """A process that died, that cannot be reached, or that did not answer in time."""
 MOST_LOSSES = 3
