@@ -269,6 +269,12 @@ def test_rays_ports_are_open_to_its_nodes_alone_and_those_reach_nothing_else(ray
         ("training.settings.HEARTH_RAY_ADDRESS=auto", "HEARTH_RAY_ADDRESS is set by training.ray"),
         ("training.ray.settings.HEARTH_REDIS_URL=redis://there", "'HEARTH_REDIS_URL' not allowed"),
         ("training.ray.workers.sharedMemory=lots", "/training/ray/workers/sharedMemory"),
+        ("training.ray.workers.sharedMemory=149Mi", "training.ray.workers.sharedMemory must be 150Mi or more"),
+        ("training.ray.head.sharedMemory=100M", "training.ray.head.sharedMemory must be 150Mi or more"),
+        ("training.sharedMemory=0.1Gi", "training.sharedMemory must be 150Mi or more"),
+        ("training.ray.settings.RAY_AUTH_TOKEN=secret", "RAY_AUTH_TOKEN is set by training.ray.tokenSecret"),
+        ("training.ray.settings.RAY_AUTH_MODE=disabled", "RAY_AUTH_MODE is set by training.ray.tokenSecret"),
+        ("training.ray.workers=null", "say --reset-then-reuse-values"),
         ("inference.llm.ray.enabled=true", "/inference/llm"),
     ],
 )
@@ -277,6 +283,40 @@ def test_values_that_contradict_each_other_are_refused(helm: Path, wrong: str, r
     done = run(helm, "template", "hearth", str(CHART), *VALUES["defaults"], *asked)
     assert done.returncode != 0
     assert reason in done.stderr
+
+
+def test_as_much_shared_memory_as_ray_needs_does(helm: Path) -> None:
+    places = ("training", "training.ray.head", "training.ray.workers")
+    least = ",".join(f"{place}.sharedMemory=150Mi" for place in places)
+    render(helm, (*VALUES["ray"], "--set", least))
+
+
+def test_what_reaches_rays_nodes_are_the_variables_of_ray_and_of_the_networks_that_it_trains_over(helm: Path) -> None:
+    names = ["FI_PROVIDER", "GLOO_SOCKET_IFNAME", "NCCL_IB_HCA", "RAY_gcs_rpc_server_reconnect_timeout_s"]
+    names += ["TORCH_NCCL_TRACE_BUFFER_SIZE", "UCX_TLS"]
+    asked = ",".join(f"training.ray.settings.{name}=1" for name in names)
+    for container in containers_of(render(helm, (*VALUES["ray"], "--set", asked))).values():
+        assert environment(container).keys() >= set(names)
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ((), "900"),  # kubelet alone waits for 300 before it begins anew what has died often
+        (("training.settings.HEARTH_RAY_PATIENCE=60",), "60"),
+        (("settings.HEARTH_RAY_PATIENCE=70",), "70"),
+        (("settings.HEARTH_RAY_PATIENCE=70", "training.settings.HEARTH_RAY_PATIENCE=60"), "60"),
+    ],
+)
+def test_a_run_waits_for_the_cluster_longer_than_kubelet_may(helm: Path, asked: tuple[str, ...], seconds: str) -> None:
+    chart = render(helm, (*VALUES["ray"], *(word for each in asked for word in ("--set", each))))
+    found = [each for each in chart.containers["training"]["env"] if each["name"] == "HEARTH_RAY_PATIENCE"]
+    assert found == [{"name": "HEARTH_RAY_PATIENCE", "value": seconds}]
+
+
+def test_values_of_a_chart_that_had_no_ray_still_do_while_it_is_off(helm: Path) -> None:
+    chart = render(helm, (*VALUES["defaults"], "--set", "training.ray=null"))  # what --reuse-values leaves
+    assert chart == render(helm, VALUES["defaults"])
 
 
 def test_a_token_does_where_there_are_no_network_policies(helm: Path) -> None:

@@ -1,3 +1,13 @@
+{{- /* Whether there is one: `true` or nothing. Values of an older chart (`--reuse-values`) say nothing of it. */ -}}
+{{- define "hearth.ray.on" -}}
+{{- if dig "ray" "enabled" false .Values.training -}}
+{{- if not .Values.training.ray.workers -}}
+{{- fail "training.ray has no workers: with values of an older chart say --reset-then-reuse-values instead of --reuse-values" -}}
+{{- end -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{- /* The Ray cluster. KubeRay calls the Service of its head NAME-head-svc, and cuts what is longer than 50 characters. */ -}}
 {{- define "hearth.ray.name" -}}
 {{- include "hearth.name" . | trunc 37 | trimSuffix "-" -}}-ray
@@ -44,15 +54,26 @@
 {{- /* Values that contradict each other. */ -}}
 {{- define "hearth.ray.check" -}}
 {{- $training := .Values.training -}}
-{{- $ray := $training.ray -}}
-{{- $scaling := $ray.workers.autoscaling -}}
 {{- $own := list "HEARTH_TRAINING_EXECUTOR" "HEARTH_RAY_ADDRESS" "HEARTH_RAY_GPUS_PER_WORKER" -}}
 {{- range $name := $own -}}
 {{- if or (hasKey $.Values.settings $name) (hasKey $training.settings $name) -}}
 {{- fail (printf "%s is set by training.ray: leave it out of settings" $name) -}}
 {{- end -}}
 {{- end -}}
-{{- if $ray.enabled -}}
+{{- if include "hearth.ray.on" . -}}
+{{- $ray := $training.ray -}}
+{{- $scaling := $ray.workers.autoscaling -}}
+{{- $shared := dict "training" $training "training.ray.head" $ray.head "training.ray.workers" $ray.workers -}}
+{{- range $of, $values := $shared -}}
+{{- if lt (include "hearth.ray.store" $values.sharedMemory | int64) 78643200 -}}
+{{- fail (printf "%s.sharedMemory must be 150Mi or more: half of it is Ray's object store, which takes 75 MiB at least" $of) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := list "RAY_AUTH_MODE" "RAY_AUTH_TOKEN" -}}
+{{- if hasKey $ray.settings $name -}}
+{{- fail (printf "%s is set by training.ray.tokenSecret, which names a Secret: leave it out of training.ray.settings" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- if $training.gpus -}}
 {{- fail "training.gpus must be 0 with training.ray.enabled: nothing trains in the worker's own pod; GPUs are training.ray.workers.gpus" -}}
 {{- end -}}
