@@ -29,7 +29,12 @@ TEACHING = Hyperparameters(
 
 def in_training(*arguments: str | Path) -> str:
     """Run a program in the training environment; what it printed."""
-    command = [str(env_python("training")), *map(str, arguments)]
+    return in_env("training", *arguments)
+
+
+def in_env(name: str, *arguments: str | Path) -> str:
+    """Run a program in an environment; what it printed."""
+    command = [str(env_python(name)), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

@@ -86,7 +86,7 @@ class Driver:
                 if self._asked_to_stop.is_set() or not was_lost or losses == MOST_LOSSES:
                     raise
                 losses += 1
-                workers = self._spec.hyperparameters.processes(min(self._spec.resources.workers, room(self._each)))
+                workers = after_a_loss(self._spec, workers, room(self._each))
                 self._events.say(StageEvent(stage=f"a worker was lost; going on with {workers}"))
 
     def _fit(self, workers: int, cargo: Cargo) -> None:
@@ -117,6 +117,14 @@ class Driver:
             ray.kill(self._desk)
             for folder in (self._scratch, self._rays_own):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def after_a_loss(spec: RunSpec, workers: int, room: int) -> int:
+    """How many go on, of `workers` that were, where the nodes that are left have room for so many.
+
+    Where they have none, all of them: some node must begin anew, or be added, before any can go on; Ray waits for it.
+    """
+    return spec.hyperparameters.processes(min(spec.resources.workers, room)) if room else workers
 
 
 def _each_has(spec: RunSpec) -> dict[str, float]:
