@@ -28,7 +28,7 @@ from hearth_trainer.refusal import Refused
 RAYS_OWN = (RayError, RayTrainError)
 """A process that died, that cannot be reached, or that did not answer in time."""
 MOST_LOSSES = 3
-"""So many times a run is begun again; each time it may have got further."""
+"""So many times a driver begins its run again; each time it may have got further."""
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]
