@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
@@ -43,6 +43,13 @@ mount -o remount,bind,ro /
 cd /tmp
 exec "$@"
 """
+AMONG_A_PODS_PROCESSES = r"""
+nsenter --pid="$PROCESSES" $USERS -- "$@" & # its child is there, and is not told what it is told
+trap 'kill -TERM $(cat /proc/$!/task/$!/children)' TERM
+wait $!; wait $!
+"""
+A_PODS_FIRST_PROCESS = "echo; while :; do sleep 600; done"
+"""Pause: it reaps what has lost its parent, as it waits."""
 
 
 def start_command(params: Mapping[str, str], container: Doc, *, head: bool, address: str) -> list[str]:
@@ -81,6 +88,7 @@ class Pod:
     folder: Path
     shm: Path
     ip: str
+    pause: "subprocess.Popen[bytes] | None" = None  # whose processes they see, and no others, if they share those too
 
     def within(self, writable: Sequence[Path] = ()) -> list[str]:
         """The words before a command that run it in a container of this pod, which may write to `writable` besides.
@@ -90,8 +98,28 @@ class Pod:
         lists = {"WRITABLE": writable, "BELOW_TMP": hidden_by_tmp()}
         places = {"POD": self.folder, "SHM": self.shm, **{name: " ".join(map(str, lists[name])) for name in lists}}
         setting = [f"{name}={value}" for name, value in places.items()]
-        as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
-        return ["env", *setting, "unshare", *as_root, "--mount", "bash", "-c", IN_A_CONTAINER, "container"]
+        container = ["bash", "-c", IN_A_CONTAINER, "container"]
+        if self.pause is None:
+            return ["env", *setting, "unshare", *as_root(), "--mount", *container]
+        own = f"/proc/{self.pause.pid}/ns"
+        users = f"--user={own}/user --preserve-credentials" if as_root() else ""
+        setting += [f"PROCESSES={own}/pid_for_children", f"USERS={users}"]
+        entering = ["bash", "-c", AMONG_A_PODS_PROCESSES, "pod"]
+        return ["env", *setting, *entering, "unshare", "--mount", "--mount-proc", *container]
+
+
+def as_root() -> list[str]:
+    """The word of unshare's for those who are not."""
+    return [] if os.geteuid() == 0 else ["--map-root-user"]
+
+
+def pause() -> "subprocess.Popen[bytes]":
+    """The first process of a pod whose containers share theirs; with it all end."""
+    words = ["unshare", *as_root(), "--pid", "--fork", "--kill-child", "bash", "-c", A_PODS_FIRST_PROCESS]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()  # it has begun
+    return process
 
 
 class KubeRayCluster(RayCluster):
@@ -103,7 +131,8 @@ class KubeRayCluster(RayCluster):
         self._secrets = secrets
         self.spec = chart.of("RayCluster")["ray"]["spec"]
         self.pods: list[Pod] = []
-        self.training = self._pod()
+        assert chart.pods["training"]["shareProcessNamespace"]
+        self.training = replace(self._pod(), pause=pause())  # a driver joins the node whose processes it sees
 
     @property
     def address(self) -> str:
@@ -190,5 +219,8 @@ def kuberay_cluster(chart: Chart, secrets: Mapping[str, str]) -> Iterator[KubeRa
         finally:
             for node in cluster.nodes:
                 end(node, NODE_GRACE)
+            if cluster.training.pause is not None:
+                cluster.training.pause.kill()
+                cluster.training.pause.communicate()
             for pod in cluster.pods:
                 shutil.rmtree(pod.shm, ignore_errors=True)

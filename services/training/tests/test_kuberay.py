@@ -1,7 +1,9 @@
 """A run on the nodes of the chart's Ray cluster, each started by the command that its pod would be started by."""
 
 import secrets
-from collections.abc import Iterator
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,6 +62,26 @@ def start(cluster: KubeRayCluster) -> None:
     cluster.start_sidecar()
 
 
+@contextmanager
+def kubelet(nodes: "list[tuple[subprocess.Popen[bytes], Callable[[], subprocess.Popen[bytes]]]]") -> Iterator[None]:
+    """Starts each of them anew when it has ended."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.5):
+            for number, (node, again) in enumerate(nodes):
+                if node.poll() is not None:
+                    nodes[number] = (again(), again)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_a_run_waits_for_the_cluster_and_trains_on_the_pods_that_the_chart_renders(
     apart: Place, cluster: KubeRayCluster, tmp_path: Path
 ) -> None:
@@ -76,6 +98,39 @@ def test_a_run_waits_for_the_cluster_and_trains_on_the_pods_that_the_chart_rende
     assert list(apart.curve(finetune)) == list(range(1, 11))
     fetch_adapter(apart.s3, finetune.adapter_id, tmp_path)  # raises if a hash is wrong
     assert cluster.left_in_tmp() == []
+
+
+def test_the_training_pods_node_alone_is_lost_and_the_run_goes_on_once_it_is_started_again(
+    apart: Place, cluster: KubeRayCluster
+) -> None:
+    finetune = apart.begin(apart.dataset().id, LONG, Resources(workers=2))
+    start(cluster)
+    with training_pod(apart, cluster):
+        apart.until_step(finetune, 60)
+        cluster.lose(cluster.nodes[-1])
+        with kubelet([(cluster.nodes[-1], cluster.start_sidecar)]):
+            job = apart.over(finetune)
+    assert (job.status, job.attempt) == (JobStatus.FINISHED, 1), apart.told(finetune) + cluster.logs()
+    assert apart.resumed_at(finetune) >= 40
+    assert list(apart.curve(finetune)) == list(range(1, 401))
+
+
+def test_the_head_is_lost_and_begins_anew_at_once_and_the_nodes_as_they_end(
+    apart: Place, cluster: KubeRayCluster
+) -> None:
+    finetune = apart.begin(apart.dataset().id, LONG, Resources(workers=2))
+    start(cluster)
+    with training_pod(apart, cluster):
+        apart.until_step(finetune, 60)
+        head, *nodes = cluster.nodes
+        cluster.lose(head)
+        cluster.start_head()
+        starts = [cluster.start_worker, cluster.start_worker, cluster.start_sidecar]
+        with kubelet(list(zip(nodes, starts, strict=True))):
+            job = apart.over(finetune)
+    assert (job.status, job.attempt) == (JobStatus.FINISHED, 1), apart.told(finetune) + cluster.logs()
+    assert apart.resumed_at(finetune) >= 40
+    assert list(apart.curve(finetune)) == list(range(1, 401))
 
 
 def test_the_head_is_lost_and_the_run_goes_on_once_the_cluster_has_begun_anew(

@@ -11,16 +11,25 @@ whose cluster is gone, without a word to Python: so it is a process of its own h
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
+from mmap import mmap
 from pathlib import Path
 
 from hearth_contracts.finetune import StageEvent
 
 from hearth_trainer.events import EventStream
-from hearth_trainer.on_ray.drive import FAILED, LOST, STOPPED, drive
+from hearth_trainer.on_ray.drive import FAILED, KNOCK_AGAIN_SECONDS, LOST, STOPPED, drive
 
 MOST_LOSSES = 3
-"""So many times a driver is begun again."""
+"""So many times a driver is begun again that had joined the cluster."""
+GONE = {LOST, 1, 128 + signal.SIGABRT}
+"""The exit codes of a driver whose cluster is gone.
+
+Where Ray's own C++ sees it first it ends the process, without a word to Python: with 1 when the head has not answered
+for a minute, or when nobody listens on the node's socket; elsewhere it aborts. What Python raises ends in neither.
+"""
 TERM = {signal.SIGTERM}
 
 
@@ -58,12 +67,21 @@ class Drivers:
 def main(address: str, path: Path, patience: float, gpus: int | None) -> int:
     """Run; the exit code is the trainer's own."""
     drivers, events, losses = Drivers(), EventStream(), 0
+    joined = mmap(-1, 1)  # shared with the drivers
+    waits_until = time.monotonic() + patience
     while True:
-        code = drivers.run(lambda: drive(events, address, path, patience, gpus))
-        if code != LOST or drivers.stopping or losses == MOST_LOSSES:
-            return 1 if code == FAILED else code
-        losses += 1
-        events.say(StageEvent(stage="the Ray cluster was lost; waiting for it to begin anew"))
+        joined[0] = 0
+        code = drivers.run(partial(drive, events, address, path, waits_until - time.monotonic(), gpus, joined))
+        enough = losses == MOST_LOSSES if joined[0] else time.monotonic() > waits_until
+        if code not in GONE or drivers.stopping or enough:
+            return 1 if code in {LOST, FAILED} else code
+        sys.stderr.write(f"The driver's cluster is gone: it ended with {code}\n")
+        if joined[0]:
+            losses += 1
+            waits_until = time.monotonic() + patience
+            events.say(StageEvent(stage="the Ray cluster was lost; waiting for it to begin anew"))
+        else:  # Ray ends a driver also where a node that it is about to join has just gone
+            time.sleep(KNOCK_AGAIN_SECONDS)
 
 
 if __name__ == "__main__":
