@@ -69,6 +69,13 @@ def test_another_token_and_none_are_refused_in_words_that_say_what_to_mend(
             assert "training.ray.tokenSecret" in last["reason"]
 
 
+@pytest.mark.timeout(100)
+def test_what_ray_says_is_gone_is_lost_and_what_code_raised_has_failed() -> None:
+    lost, failed = map(json.loads, in_env("ray", HERE / "rays_own_program.py").lower().splitlines())
+    assert lost == [True] * 27
+    assert failed == [False] * 7
+
+
 @pytest.mark.timeout(50)
 def test_an_error_that_nobody_foresaw_is_no_lost_cluster(tmp_path: Path) -> None:
     done = driven("127.0.0.1:1", tmp_path, "{}", {})

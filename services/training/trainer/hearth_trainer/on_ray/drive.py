@@ -69,6 +69,7 @@ def _is_rays_own(error: Exception) -> bool:
     exceptions = sys.modules.get("ray.exceptions")
     if exceptions is None:
         return False
+    error = getattr(error, "controller_failure", error)  # what Ray Train's controller could not go on with
     if isinstance(error, exceptions.RayTaskError):
         return isinstance(error.cause, exceptions.RayError)
     return isinstance(error, exceptions.RayError)
