@@ -116,7 +116,7 @@ def as_root() -> list[str]:
 def pause() -> "subprocess.Popen[bytes]":
     """The first process of a pod whose containers share theirs; with it all end."""
     words = ["unshare", *as_root(), "--pid", "--fork", "--kill-child", "bash", "-c", A_PODS_FIRST_PROCESS]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE)
+    process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *words], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()  # it has begun
     return process
