@@ -57,10 +57,10 @@ compose-up: ## start it in containers: build what is missing, make .env with new
 compose-down: ## stop the containers; the volumes stay
 	@$(COMPOSE) down
 
-test: ## every test, the gateway's twice (as source, compiled), the main job on real engines included; make test T=libs for some
+test: ## every test, the gateway's twice (as source, compiled), the main job on real engines included; make test [T=libs] [LONG=yes]
 	@$(SETUP) --gateway dev clients helm ray $(ENGINES)
 	@$(if $(T),,HEARTH_COMPILED= $(DEV)/python -m pytest -q services/gateway)
-	@$(DEV)/python -m pytest $(T)
+	@$(DEV)/python -m pytest $(if $(LONG),--long) $(T)
 
 compose-test: ## build the images, and in containers the main job, Prometheus and faults (20 min, needs a Docker Engine)
 	@$(SETUP) dev training models

@@ -16,11 +16,20 @@ from tests.support.stores_in_containers import redis_container, s3_container
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Containers where a Docker Engine is; CI has none."""
+    """What CI leaves out: it has no Docker Engine, and an hour."""
     parser.addoption(
         "--compose", action="store_true", help="the shared platform of tests/ in containers, with tests/compose"
     )
     parser.addoption("--containers", action="store_true", help="Redis and S3 of the tests in containers")
+    parser.addoption("--long", action="store_true", help="also the tests that take minutes each (`long`)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes each, unless it is asked for; pytest's last line says how many those were."""
+    left_out = [] if config.getoption("--long") else [item for item in items if item.get_closest_marker("long")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

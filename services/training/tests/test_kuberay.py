@@ -100,6 +100,7 @@ def test_a_run_waits_for_the_cluster_and_trains_on_the_pods_that_the_chart_rende
     assert cluster.left_in_tmp() == []
 
 
+@pytest.mark.long
 def test_the_training_pods_node_alone_is_lost_and_the_run_goes_on_once_it_is_started_again(
     apart: Place, cluster: KubeRayCluster
 ) -> None:
@@ -115,6 +116,7 @@ def test_the_training_pods_node_alone_is_lost_and_the_run_goes_on_once_it_is_sta
     assert list(apart.curve(finetune)) == list(range(1, 401))
 
 
+@pytest.mark.long
 def test_the_head_is_lost_and_begins_anew_at_once_and_the_nodes_as_they_end(
     apart: Place, cluster: KubeRayCluster
 ) -> None:
