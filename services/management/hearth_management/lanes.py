@@ -23,7 +23,7 @@ OF_JOBS = (DOWNLOADS, TRAINING, TRAINING_ON_A_CLUSTER)
 def look(services: Services) -> tuple[QueueReport, ...]:
     """Every queue. That of runs which only a cluster can do is one where a worker takes from it, or something waits."""
     found = (
-        QueueReport(queue=lane.queue, waiting=_unbegun(services, lane), workers=workers_of(services.redis, lane))
+        QueueReport(queue=lane.queue, waiting=_unbegun(services, lane), workers=_workers(services.redis, lane))
         for lane in LANES
     )
     return tuple(each for each in found if each.waiting or each.workers or each.queue != TRAINING_ON_A_CLUSTER.queue)
@@ -35,6 +35,6 @@ def _unbegun(services: Services, lane: Lane) -> int:
     return len(items & services.jobs.unheld() if lane in OF_JOBS else items)
 
 
-def workers_of(redis: Redis, lane: Lane) -> int:
+def _workers(redis: Redis, lane: Lane) -> int:
     """How many workers take items of a lane."""
     return Worker.count(queue=Queue(lane.queue, connection=redis))
