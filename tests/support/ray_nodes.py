@@ -1,5 +1,6 @@
 """A Ray cluster on loopback: each node the processes that `ray start` makes of one, under a guard of its own."""
 
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from hearth_jobs.guard import descendants, end, guarded, kill_all
@@ -30,6 +32,8 @@ class RayCluster:
 
     scratch: Path
     port: int
+    environment: str = "ray"  # whose Ray it is, and what runs on it
+    resources: dict[str, float] = field(default_factory=dict)  # what each node has besides its core
     nodes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     @property
@@ -42,8 +46,9 @@ class RayCluster:
         which = ["--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.scratch}"]
         arguments = [f"--address={self.address}"] if self.nodes else which
         command = [
-            env_python("ray").with_name("ray"), "start", "--block", f"--node-ip-address={ip}", "--num-cpus=1",
-            "--disable-usage-stats", f"--object-store-memory={MEMORY}", *arguments,
+            env_python(self.environment).with_name("ray"), "start", "--block", f"--node-ip-address={ip}",
+            "--num-cpus=1", f"--resources={json.dumps(self.resources)}", "--disable-usage-stats",
+            f"--object-store-memory={MEMORY}", *arguments,
         ]  # fmt: skip
         environment = {**os.environ, "TMPDIR": str(self.scratch), "CUDA_VISIBLE_DEVICES": ""}
         with (self.scratch / f"node-{len(self.nodes)}.log").open("wb") as log:
@@ -75,11 +80,11 @@ def _wait_for_head(cluster: RayCluster) -> None:
 
 
 @contextmanager
-def ray_cluster(nodes: int) -> Iterator[RayCluster]:
-    """So many nodes. The head answers; the others are starting, and a run waits until there is room for it."""
+def ray_cluster(nodes: int, **options: Any) -> Iterator[RayCluster]:
+    """So many nodes; `options` are RayCluster's. The head answers; the others are starting, and a run waits until there is room for it."""
     # Not pytest's folder: the path of a socket is 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as scratch:
-        cluster = RayCluster(Path(scratch), free_port())
+        cluster = RayCluster(Path(scratch), free_port(), **options)
         try:
             cluster.start_node()
             _wait_for_head(cluster)

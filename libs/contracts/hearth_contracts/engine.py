@@ -50,7 +50,10 @@ class EngineSettings(Frozen):
     gpu_memory_utilization: float | None = Field(
         default=None, gt=0, le=1, description="share of each GPU's memory that the engine takes; of no use on a CPU"
     )
-    tensor_parallel_size: int | None = Field(default=None, ge=1, le=64, description="GPUs that share the model")
+    tensor_parallel_size: int | None = Field(default=None, ge=1, le=64, description="GPUs that share each layer")
+    pipeline_parallel_size: int | None = Field(
+        default=None, ge=1, le=64, description="stages that share out the layers, of tensor_parallel_size GPUs each"
+    )
     enable_prefix_caching: bool | None = Field(default=None, description="keep what prompts have in common")
     enforce_eager: bool | None = Field(default=None, description="no CUDA graphs, no torch.compile: starts sooner")
     max_loras: int | None = Field(default=None, ge=1, le=64, description="adapters that one batch may use at once")
@@ -58,3 +61,8 @@ class EngineSettings(Frozen):
     tool_call_parser: ToolCallParser | None = Field(default=None, description="turns tool calls on; how to read them")
     reasoning_parser: ReasoningParser | None = Field(default=None, description="how to tell reasoning from the answer")
     seed: int | None = Field(default=None, ge=0, lt=2**32, description="for requests that bring none")
+
+    @property
+    def ranks(self) -> int:
+        """The GPUs that hold a part of the model each."""
+        return (self.tensor_parallel_size or 1) * (self.pipeline_parallel_size or 1)

@@ -24,6 +24,12 @@ class EngineDefaults(BaseSettings):
     engine_device: Literal["cpu", "cuda"] = Field(
         default_factory=detect_device, description="what the engine computes on; found by looking, where it is not set"
     )
+    engine_ray_address: str = Field(
+        default="",
+        description="host:port of the head of a Ray cluster, or `auto` for that which the machine is a node of: its "
+        "GPUs then compute for the language models, a model's parts on as many nodes as it takes; empty: each "
+        "inference node's own",
+    )
     max_model_len: int = Field(
         default=4096, ge=16, description="longest context in tokens; a model with a shorter one keeps its own"
     )

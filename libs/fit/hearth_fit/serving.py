@@ -108,20 +108,41 @@ def _cpu_needs(serving: Serving, defaults: EngineDefaults, machine: Machine, fre
     return needs
 
 
-def _gpu_needs(serving: Serving, machine: Machine, freed: Machine) -> list[Need]:
-    """vLLM takes a share of each GPU, fills it with cache, and does not start where that much is not free."""
-    ranks = serving.settings.tensor_parallel_size or 1
-    share = serving.settings.gpu_memory_utilization or GPU_SHARE
-    least = {
+def _gpu_parts(serving: Serving) -> dict[str, int]:
+    """The least that each of a model's GPUs holds: its part of what is shared out, and what each has whole."""
+    ranks = serving.settings.ranks
+    return {
         "weights": serving.weight_bytes() // ranks,
         "kv_cache_of_one_request": serving.cache_bytes(serving.settings.max_model_len or 0) // ranks,
         "adapters": serving.adapter_bytes() // ranks,
         "activations": serving.activation_bytes(),
         "context": GPU_CONTEXT_BYTES,
     }
+
+
+def cluster_note(serving: Serving, defaults: EngineDefaults) -> str:
+    """What vLLM needs of a Ray cluster, in words: only Ray knows what the cluster has, or will when it has grown."""
+    ranks = serving.settings.ranks
+    if defaults.engine_device == "cuda":
+        each, what = sum(_gpu_parts(serving).values()), "GPU"
+    else:
+        parts = cpu_parts(serving, defaults.cpu_kv_cache_gib * GIB)
+        each, what = sum(parts.values()) // ranks, "part"
+    many = f"{ranks} {what}s with {each / GIB:.1f} GiB each" if ranks > 1 else f"one {what} with {each / GIB:.1f} GiB"
+    return f"it takes {many} of the Ray cluster's: whether they are free shows when the engine starts"
+
+
+def _gpu_needs(serving: Serving, machine: Machine, freed: Machine) -> list[Need]:
+    """vLLM takes a share of each GPU, fills it with cache, and does not start where that much is not free."""
+    ranks = serving.settings.ranks
+    share = serving.settings.gpu_memory_utilization or GPU_SHARE
+    least = _gpu_parts(serving)
     cards = machine.gpus[:ranks]
     if len(cards) < ranks:
-        remedy = f"this machine has {len(machine.gpus)} GPUs: set engine.tensor_parallel_size to at most that"
+        remedy = (
+            f"this machine has {len(machine.gpus)} GPUs: set engine.tensor_parallel_size x pipeline_parallel_size to at "
+            "most that, or let engines have a Ray cluster's (HEARTH_ENGINE_RAY_ADDRESS)"
+        )
         return [weigh(Resource.GPU_MEMORY, least, Room(0, 0), remedy)]
     needs = []
     for index, card in enumerate(cards):

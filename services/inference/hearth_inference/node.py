@@ -277,10 +277,16 @@ class Node:
         if engine is None:
             return None
         view = engine.view()
-        seconds = self.settings.engine_start_seconds
-        if engine is self.coming and view.phase is Phase.STARTING and time.monotonic() - engine.started > seconds:
-            engine.health.kill(f"it did not answer within {seconds:.0f} s (HEARTH_ENGINE_START_SECONDS)")
-        return engine.view()
+        if engine is not self.coming or view.phase is not Phase.STARTING:
+            return view
+        stage, seconds = engine.start_stage(), self.settings.engine_start_seconds
+        if time.monotonic() - engine.started > seconds:
+            last = f"; it was {stage.words}" if stage else ""
+            engine.health.kill(f"it did not answer within {seconds:.0f} s (HEARTH_ENGINE_START_SECONDS){last}")
+            return engine.view()
+        if stage and stage.words != self.detail:
+            self._stage(engine.spec, stage.words, 0.1 + 0.6 * stage.loaded)
+        return view
 
     def _adapters(self, spec: DeploymentSpec) -> dict[str, Path]:
         fetch = partial(fetch_all, self.s3, spec, self.home.adapters, self.settings.rank_limit(spec.settings))

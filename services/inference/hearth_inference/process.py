@@ -10,7 +10,7 @@ import httpx
 from hearth_contracts.deploy import DeploymentSpec
 from hearth_jobs.oom import oom_kills, wanted_memory
 
-from hearth_inference.engines.base import EngineDriver, EngineRefused, last_words
+from hearth_inference.engines.base import EngineDriver, EngineRefused, StartStage, last_words
 from hearth_inference.guarded import GuardedProcess
 from hearth_inference.health import Health
 from hearth_inference.plan import Phase, View
@@ -64,6 +64,10 @@ class EngineProcess(GuardedProcess):
     def view(self) -> View:
         """How it is, as far as is known right now."""
         return View(self.spec, self.health.phase)
+
+    def start_stage(self) -> StartStage | None:
+        """What it does before it answers, as far as it tells."""
+        return self.driver.start_stage(self._said())
 
     def answers(self) -> bool:
         """Whether a request sent now would be answered."""
@@ -129,13 +133,16 @@ class EngineProcess(GuardedProcess):
         code = self._process.poll()
         if self.health.fault:
             return self.health.fault
-        with self.log.open("rb") as file:
-            file.seek(max(self._log_start, self.log.stat().st_size - _TAIL_BYTES))
-            said = last_words(file.read().decode(errors="replace"))
+        said = last_words(self._said())
         if code in (137, -9):
             why = {True: "for want of memory", False: "by somebody", None: "most likely for want of memory"}
             said = f"it was killed, {why[wanted_memory(self._oom_kills)]}; before that it said: {said}"
         return f"{said} (the engine's log: {self.log})"
+
+    def _said(self) -> str:
+        with self.log.open("rb") as file:
+            file.seek(max(self._log_start, self.log.stat().st_size - _TAIL_BYTES))
+            return file.read().decode(errors="replace")
 
 
 def _free_port(host: str) -> int:

@@ -10,7 +10,15 @@ from hearth_contracts.precision import has_avx512
 from hearth_fit import machine
 from hearth_fit.facts import Facts, FactsUnknown, read_facts
 from hearth_fit.machine import Machine, Room
-from hearth_fit.serving import GPU_SHARE, Serving, cpu_parts, infinity_needs, infinity_parts, vllm_needs
+from hearth_fit.serving import (
+    GPU_SHARE,
+    Serving,
+    cluster_note,
+    cpu_parts,
+    infinity_needs,
+    infinity_parts,
+    vllm_needs,
+)
 from hearth_fit.training import Training, training_needs
 from hearth_fit.weigh import GIB, refusal, report
 from hearth_jobs.deployment_record import Deployment
@@ -57,6 +65,8 @@ def deploy_report(services: Services, slot: Slot, model: StoredModel, asked: Eng
     except FactsUnknown as unknown:
         return report([], [f"{model.model_id}: its memory cannot be estimated: {unknown}"])
     serving = Serving(facts, services.settings.settled(asked, facts.context))
+    if services.settings.engine_ray_address:
+        return report([], [cluster_note(serving, services.settings)])
     return report(vllm_needs(serving, services.settings, here, freed))
 
 
@@ -123,9 +133,11 @@ def _taken(services: Services, record: Deployment | None) -> Machine:
 
 def _taken_by_llm(services: Services, spec: DeploymentSpec, facts: Facts) -> Machine:
     settings = services.settings
+    if settings.engine_ray_address:
+        return NOTHING
     if settings.engine_device == "cuda":
         share = spec.settings.gpu_memory_utilization or GPU_SHARE
-        cards = machine.gpu_rooms()[: spec.settings.tensor_parallel_size or 1]
+        cards = machine.gpu_rooms()[: spec.settings.ranks]
         claims = [int(share * card.total) for card in cards]
         return Machine(Room(0, 0), tuple(Room(claim, claim) for claim in claims))
     serving = Serving(facts, settings.settled(spec.settings, facts.context))

@@ -38,6 +38,14 @@ class Work:
     running: float | None  # requests at work; None where it does not tell
 
 
+@dataclass(frozen=True)
+class StartStage:
+    """What an engine does before it answers."""
+
+    words: str
+    loaded: float  # how much of the weights it has, 0 to 1
+
+
 class EngineDriver(Protocol):
     """One kind of engine. `client` is an HTTP client whose base URL is the running engine's."""
 
@@ -56,6 +64,10 @@ class EngineDriver(Protocol):
 
     def memory_needed(self, spec: DeploymentSpec, model: Path) -> int | None:
         """Estimated bytes that it takes beside what runs already; None where that cannot be known."""
+        ...
+
+    def start_stage(self, log: str) -> StartStage | None:
+        """What it does before it answers, by what it wrote of late; None where that cannot be told."""
         ...
 
     def warm_up(self, client: httpx.Client, model_name: str) -> None:

@@ -9,7 +9,7 @@ from hearth_contracts.deploy import DeploymentSpec
 from hearth_fit.serving import infinity_parts
 
 from hearth_inference.config import InferenceSettings
-from hearth_inference.engines.base import EngineRefused, Work, checked, clean_environment, weights_bytes
+from hearth_inference.engines.base import EngineRefused, StartStage, Work, checked, clean_environment, weights_bytes
 
 _ANSWERED = re.compile(r"^http_requests_total\{.*handler=\"/v1/(?!models).*\} ([0-9.e+]+)$", re.MULTILINE)
 
@@ -43,6 +43,10 @@ class InfinityDriver:
     def memory_needed(self, spec: DeploymentSpec, model: Path) -> int | None:
         """See EngineDriver."""
         return sum(infinity_parts(weights_bytes(model)).values()) if self.settings.engine_device == "cpu" else None
+
+    def start_stage(self, log: str) -> StartStage | None:
+        """See EngineDriver. It says nothing of the kind."""
+        return None
 
     def warm_up(self, client: httpx.Client, model_name: str) -> None:
         """See EngineDriver. A reranker refuses embeddings and is asked to rank."""

@@ -14,12 +14,16 @@ from hearth_fit.serving import VLLM_PROCESSES_BYTES, Serving, cpu_parts
 from hearth_telemetry import traces
 
 from hearth_inference.config import InferenceSettings
-from hearth_inference.engines.base import GIB, Work, checked, clean_environment, weights_bytes
+from hearth_inference.engines.base import GIB, StartStage, Work, checked, clean_environment, weights_bytes
 
 _RUNNING = re.compile(r"^vllm:num_requests_running\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _WAITING = re.compile(r"^vllm:num_requests_waiting\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _TOKENS = re.compile(r"^vllm:(?:prompt|generation)_tokens_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _FEW_CORES = 4
+_RAYS_OWN = ("RAY_", "GLOO_")
+"""Its token among them. GLOO_SOCKET_IFNAME is to the parts of a model on CPUs what NCCL_SOCKET_IFNAME is on GPUs."""
+_WAITS = "Waiting for creating a placement group"
+_SHARDS = re.compile(r"checkpoint shards: +\d+% Completed \| (\d+)/(\d+)")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class VllmDriver:
             command.append("--enforce-eager")
         if asked.tool_call_parser:
             command.append("--enable-auto-tool-choice")
+        if self.settings.engine_ray_address:
+            command += ["--distributed-executor-backend", "ray"]
         if address := traces.endpoint():
             command += ["--otlp-traces-endpoint", address]
         return command + flags(asked)
@@ -69,17 +75,27 @@ class VllmDriver:
             # vLLM compiles one function of its sampler all the same: its first request for logprobs held up all others
             # for 17 s.
             environment["TORCHDYNAMO_DISABLE"] = "1"
+        if address := self.settings.engine_ray_address:
+            rays_own = {name: value for name, value in os.environ.items() if name.startswith(_RAYS_OWN)}
+            environment |= {**rays_own, "RAY_ADDRESS": address, "RAY_COLOR_PREFIX": "0"}
         return environment
 
     def memory_needed(self, spec: DeploymentSpec, model: Path) -> int | None:
         """See EngineDriver. On a GPU vLLM takes nearly all there is, so nothing fits beside it."""
-        if self.settings.engine_device != "cpu":
+        if self.settings.engine_device != "cpu" or self.settings.engine_ray_address:
             return None
         cache = self.settings.cpu_kv_cache_gib * GIB
         try:
             return sum(cpu_parts(Serving(read_facts(model), self._settled(spec, model)), cache).values())
         except FactsUnknown:  # the weights twice: they may be wider in memory than on disk
             return VLLM_PROCESSES_BYTES + cache + 2 * weights_bytes(model)
+
+    def start_stage(self, log: str) -> StartStage | None:
+        """See EngineDriver."""
+        if shards := _SHARDS.findall(log):
+            done, of = map(int, shards[-1])
+            return StartStage(f"loading the weights, {done} files of {of}", done / max(of, 1))
+        return StartStage("waiting for room on the Ray cluster", 0.0) if _WAITS in log else None
 
     def warm_up(self, client: httpx.Client, model_name: str) -> None:
         """See EngineDriver."""

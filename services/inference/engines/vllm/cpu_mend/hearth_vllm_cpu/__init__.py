@@ -10,8 +10,12 @@ that uses them without (SIGILL). vLLM's attention uses them on each processor th
 Waiting: the engine's processes wait for each other's messages by sched_yield() in a loop, a second long after each. It
 takes a core from those that compute, and a Linux whose scheduler treats it badly (6.18) lets nothing else run on that
 core: an engine that started beside one under load did not load its model in eight minutes. Here they sleep in between.
+
+Ray: vLLM lets a model's parts compute on a Ray cluster's GPUs alone. Where an engine is given a cluster, `on_ray` lets
+them compute on its CPUs.
 """
 
+import os
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -33,6 +37,10 @@ def mend() -> None:
     torch.cpu._init_amx()  # False, and nothing else, on a processor without it
     mend_lora()
     mend_waiting()
+    if os.environ.get("RAY_ADDRESS"):  # or each engine would import Ray
+        from hearth_vllm_cpu import on_ray
+
+        on_ray.allow()
 
 
 def mend_lora() -> None:
