@@ -134,7 +134,7 @@ def stamp_of(environment: Environment, gpu: bool) -> tuple[str, str]:
     for project in environment.projects:
         own.update((CHECKOUT / project / "pyproject.toml").read_bytes())
     for project in environment.beside:  # not editable: each file counts
-        for path in sorted(path for path in (CHECKOUT / project).iterdir() if path.is_file()):
+        for path in sorted(path for suffix in ("py", "toml") for path in (CHECKOUT / project).rglob(f"*.{suffix}")):
             own.update(path.read_bytes())
     return base.hexdigest(), own.hexdigest()
 

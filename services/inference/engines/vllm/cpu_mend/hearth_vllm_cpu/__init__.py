@@ -11,6 +11,9 @@ Waiting: the engine's processes wait for each other's messages by sched_yield() 
 takes a core from those that compute, and a Linux whose scheduler treats it badly (6.18) lets nothing else run on that
 core: an engine that started beside one under load did not load its model in eight minutes. Here they sleep in between.
 
+Pipelines: a stage copies what the stage before it sends to a place that vLLM makes when it warms up, which it does not
+do on a CPU where nothing is compiled; the first request ended the engine.
+
 Ray: vLLM lets a model's parts compute on a Ray cluster's GPUs alone. Where an engine is given a cluster, `on_ray` lets
 them compute on its CPUs.
 """
@@ -37,6 +40,7 @@ def mend() -> None:
     torch.cpu._init_amx()  # False, and nothing else, on a processor without it
     mend_lora()
     mend_waiting()
+    mend_pipelines()
     if os.environ.get("RAY_ADDRESS"):  # or each engine would import Ray
         from hearth_vllm_cpu import on_ray
 
@@ -62,6 +66,29 @@ def mend_waiting() -> None:
     from vllm.distributed.device_communicators import shm_broadcast
 
     shm_broadcast.sched_yield = lambda: time.sleep(NAP_SECONDS)
+
+
+def mend_pipelines() -> None:
+    """Make the place for what a stage is sent when it is first needed, if no warm-up has made it."""
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner  # the CPU's is a subclass
+
+    gather = GPUModelRunner.sync_and_gather_intermediate_tensors
+    if not hasattr(gather, "__wrapped__"):
+        GPUModelRunner.sync_and_gather_intermediate_tensors = with_place(gather)
+
+
+def with_place(gather: Callable[..., Any]) -> Callable[..., Any]:
+    """The method of a model runner, with its `intermediate_tensors` there."""
+
+    @wraps(gather)
+    def mended(runner: Any, *given: Any, **named: Any) -> Any:
+        if runner.intermediate_tensors is None:
+            runner.intermediate_tensors = runner.model.make_empty_intermediate_tensors(
+                batch_size=runner.max_num_tokens, dtype=runner.model_config.dtype, device=runner.device
+            )
+        return gather(runner, *given, **named)
+
+    return mended
 
 
 def without_base_rows(operation: Callable[..., None]) -> Callable[..., None]:
