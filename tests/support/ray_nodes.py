@@ -81,7 +81,7 @@ def _wait_for_head(cluster: RayCluster) -> None:
 
 @contextmanager
 def ray_cluster(nodes: int, **options: Any) -> Iterator[RayCluster]:
-    """So many nodes; `options` are RayCluster's. The head answers; the others are starting, and a run waits until there is room for it."""
+    """So many nodes, the head answering, the others starting. `options` are RayCluster's."""
     # Not pytest's folder: the path of a socket is 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as scratch:
         cluster = RayCluster(Path(scratch), free_port(), **options)

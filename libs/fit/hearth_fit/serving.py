@@ -127,7 +127,8 @@ def cluster_note(serving: Serving, defaults: EngineDefaults) -> str:
         each, what = sum(_gpu_parts(serving).values()), "GPU"
     else:
         parts = cpu_parts(serving, defaults.cpu_kv_cache_gib * GIB)
-        each, what = sum(parts.values()) // ranks, "part"
+        divided = parts["weights"] + parts["adapters"]
+        each, what = sum(parts.values()) - divided + divided // ranks, "part"
     many = f"{ranks} {what}s with {each / GIB:.1f} GiB each" if ranks > 1 else f"one {what} with {each / GIB:.1f} GiB"
     return f"it takes {many} of the Ray cluster's: whether they are free shows when the engine starts"
 
@@ -140,8 +141,8 @@ def _gpu_needs(serving: Serving, machine: Machine, freed: Machine) -> list[Need]
     cards = machine.gpus[:ranks]
     if len(cards) < ranks:
         remedy = (
-            f"this machine has {len(machine.gpus)} GPUs: set engine.tensor_parallel_size x pipeline_parallel_size to at "
-            "most that, or let engines have a Ray cluster's (HEARTH_ENGINE_RAY_ADDRESS)"
+            f"this machine has {len(machine.gpus)} GPUs: set engine.tensor_parallel_size x pipeline_parallel_size to "
+            "at most that, or let engines have a Ray cluster's (HEARTH_ENGINE_RAY_ADDRESS)"
         )
         return [weigh(Resource.GPU_MEMORY, least, Room(0, 0), remedy)]
     needs = []

@@ -10,7 +10,7 @@ from hearth_fit.engine import EngineDefaults, detect_device
 from hearth_fit.facts import Facts, facts_of
 from hearth_fit.machine import Machine, Room, disk_room, gpu_rooms, look, memory_room
 from hearth_fit.safetensors import Tensor
-from hearth_fit.serving import Serving, infinity_needs, vllm_needs
+from hearth_fit.serving import Serving, cluster_note, infinity_needs, vllm_needs
 from hearth_fit.training import Training, training_needs
 from hearth_fit.weigh import GIB, refusal, report, weigh, words
 
@@ -126,6 +126,15 @@ def test_a_cache_too_small_for_one_request_is_found_before_vllm_finds_it() -> No
         pytest.param([Room(16 * GIB, 16 * GIB)], {}, False, id="too small"),
         pytest.param([Room(16 * GIB, 16 * GIB)] * 2, {"tensor_parallel_size": 2}, True, id="two share it"),
         pytest.param([Room(80 * GIB, 80 * GIB)], {"tensor_parallel_size": 2}, False, id="one is not two"),
+        pytest.param(
+            [Room(16 * GIB, 16 * GIB)] * 2, {"pipeline_parallel_size": 2}, True, id="two have half the layers"
+        ),
+        pytest.param(
+            [Room(16 * GIB, 16 * GIB)] * 2,
+            {"tensor_parallel_size": 2, "pipeline_parallel_size": 2},
+            False,
+            id="two of 4",
+        ),
         pytest.param([], {}, False, id="none"),
     ],
 )
@@ -135,6 +144,21 @@ def test_on_gpus(cards: list[Room], settings: dict[str, object], fits: bool) -> 
     needs = vllm_needs(serving(llama_2_7b(), **settings), defaults, machine, NOTHING)
     assert report(needs).fits is fits
     assert {need.resource for need in needs} == {Resource.GPU_MEMORY}
+
+
+@pytest.mark.parametrize(
+    ("device", "settings", "words"),
+    [
+        ("cuda", {"tensor_parallel_size": 4, "pipeline_parallel_size": 2}, "8 GPUs with 3.1 GiB each"),
+        ("cuda", {}, "one GPU with 16.9 GiB"),
+        ("cpu", {"pipeline_parallel_size": 2}, "2 parts with 11.0 GiB each"),
+    ],
+)
+def test_what_each_of_a_clusters_machines_is_to_hold_is_told(
+    device: str, settings: dict[str, object], words: str
+) -> None:
+    defaults = EngineDefaults.model_validate({"engine_device": device})
+    assert words in cluster_note(serving(llama_2_7b(), **settings), defaults)
 
 
 def test_a_card_that_the_version_before_fills_is_free_for_the_next() -> None:

@@ -20,7 +20,7 @@ from hearth_contracts.engine import (
 from hearth_contracts.names import new_id
 from hearth_inference.config import InferenceSettings
 from hearth_inference.engines import driver_for
-from hearth_inference.engines.base import EngineRefused, Work, checked, last_words
+from hearth_inference.engines.base import EngineRefused, StartStage, Work, checked, last_words
 from hearth_inference.engines.vllm import VllmDriver, flags
 from pydantic import ValidationError
 
@@ -134,6 +134,34 @@ def test_vllm_is_told_where_traces_go_and_by_which_protocol(
     assert environment["OTEL_EXPORTER_OTLP_HEADERS"] == "authorization=secret"
     assert environment["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
     assert environment["OTEL_SERVICE_NAME"] == "hearth-vllm"
+
+
+def test_parts_are_rays_where_a_cluster_is_named_and_rays_token_reaches_them_alone(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    asked = EngineSettings(tensor_parallel_size=8, pipeline_parallel_size=2)
+    spec = SPEC.model_copy(update={"settings": asked})
+    by_itself, on_ray = VllmDriver(settings()), VllmDriver(settings(engine_ray_address="10.0.0.2:6379"))
+    command = on_ray.command(spec, model, 1)
+    assert command[command.index("--distributed-executor-backend") + 1] == "ray"
+    assert command[command.index("--tensor-parallel-size") + 1] == "8"
+    assert command[command.index("--pipeline-parallel-size") + 1] == "2"
+    environment = on_ray.environment(spec, tmp_path)
+    assert (environment["RAY_ADDRESS"], environment["RAY_AUTH_TOKEN"]) == ("10.0.0.2:6379", "secret")
+    assert on_ray.memory_needed(spec, model) is None
+    assert "--distributed-executor-backend" not in by_itself.command(spec, model, 1)
+    assert not any(name.startswith("RAY_") for name in by_itself.environment(spec, tmp_path))
+
+
+def test_a_starting_engines_log_says_what_it_waits_for() -> None:
+    waits = "(EngineCore pid=1) INFO 11-29 11:55:03 [ray_utils.py:467] Waiting for creating a placement group of specs"
+    loads = "(CpuWorker pid=2) \rLoading safetensors checkpoint shards:  {}% Completed | {}/4 [00:02<00:02,  1.0it/s]\n"
+    driver = VllmDriver(settings())
+    assert driver.start_stage("INFO starting") is None
+    assert driver.start_stage(f"{waits} for 10 seconds") == StartStage("waiting for room on the Ray cluster", 0.0)
+    log = f"{waits}\n" + loads.format(0, 0) + loads.format(75, 3)
+    assert driver.start_stage(log) == StartStage("loading the weights, 3 files of 4", 0.75)
 
 
 def test_nothing_is_compiled_while_requests_wait_unless_that_was_asked_for(tmp_path: Path) -> None:

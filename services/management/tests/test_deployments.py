@@ -429,3 +429,17 @@ def test_the_check_can_be_turned_off_for_engines_on_other_machines(
     memory(1, 1)
     elsewhere = replace(services, settings=ManagementSettings(fit_check=False))
     answered(ask(TestClient(management_app(elsewhere))))
+
+
+def test_what_a_ray_cluster_is_to_hold_is_told_and_not_refused(
+    services: Services, put_model: PutModel, memory: Callable[[float, float], None]
+) -> None:
+    put_model(BASE, shapes=BASE_SHAPES, **SMALL)
+    memory(1, 1)
+    on_ray = replace(services, settings=ManagementSettings(engine_ray_address="10.0.0.2:6379"))
+    client = TestClient(management_app(on_ray))
+    body = {"model_id": BASE, "engine": {"tensor_parallel_size": 2}}
+    found = answered(client.post("/v1/deploy?dry_run=true", json=body))
+    assert (found["fits"], found["needs"]) == (True, [])
+    assert "2 parts with" in found["notes"][0] and "Ray cluster" in found["notes"][0]
+    answered(ask(client))
