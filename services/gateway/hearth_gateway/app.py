@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from hearth_gateway import measures
 from hearth_gateway.config import GatewaySettings
 from hearth_gateway.console import PAGE, Console
 from hearth_gateway.control import ControlPlane
@@ -148,6 +149,7 @@ class Gateway:
             return RedirectResponse(f"{root}/", 307)
         path = path.rstrip("/")
         if path == "/metrics":
+            measures.bring()
             return self.control.refusal(Headers(scope=scope)) or Response(exposition(), media_type=CONTENT_TYPE)
         if path == "/health/live":
             return JSONResponse({"status": "ok"})

@@ -19,6 +19,7 @@ MODULES = (
     "incoming",
     "ledger",
     "limits",
+    "measures",
     "pages",
     "replies",
     "routing",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hearth_gateway import measures, traced
 from hearth_gateway.asked import Asked, Usage, ask_for_usage, read_asked
-from hearth_gateway.door import Caller, Slot
+from hearth_gateway.door import Caller, Slot, Visitor
 from hearth_gateway.heads import Head
 from hearth_gateway.replies import Refused, Waking, error_body, openai_error, too_large
 from hearth_gateway.upstream import Connection, Headers, Pool, Refusal
@@ -43,7 +43,7 @@ class Exchange:
         "_urls", "_usage", "_waits_until",
     )  # fmt: skip
 
-    def __init__(self, plane: "TokenPlane", client: "TokenProtocol", head: Head) -> None:
+    def __init__(self, plane: "TokenPlane", client: "TokenProtocol", visitor: Visitor, head: Head) -> None:
         self._plane = plane
         self._client = client
         self._head = head
@@ -81,7 +81,7 @@ class Exchange:
             plane.enter(self)
             if plane.door.open:
                 plane.pages.check(head.origin, head.host)
-            self._caller = plane.door.admit(head.authorization)
+            self._caller = visitor.admit(head.authorization)
             if head.wants_upgrade:
                 raise Refused(400, "this is plain HTTP/1.1: send no Upgrade header", code="no_upgrade")
             if head.length is not None and head.length > plane.max_body_bytes:
@@ -109,7 +109,7 @@ class Exchange:
         elif self._is_read:
             self._forward()
         elif self._head.wants_continue:
-            self._client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, piece: bytes) -> None:
         """A piece of the request's body."""
@@ -292,12 +292,15 @@ class Exchange:
         if data:
             self._pass_on(data)
 
+    def _write(self, data: bytes) -> None:
+        self._plane.writes.write(self._client.transport, data)
+
     def _pass_on(self, data: bytes) -> None:
         if self._chunked and self._head.may_chunk:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         if not self._started:
             data = self._start_answer() + data  # one write, not two: that is what a small answer costs most
-        self._client.write(data)
+        self._write(data)
 
     def _pass_on_error(self, told: bytes) -> None:
         body = openai_error(self._status, told)
@@ -335,12 +338,12 @@ class Exchange:
         if self._error:
             self._pass_on_error(self._error)
         if not self._started:
-            self._client.write(self._start_answer())
+            self._write(self._start_answer())
         self._end_answer()
 
     def _end_answer(self) -> None:
         if self._chunked and self._head.may_chunk:
-            self._client.write(b"0\r\n\r\n")
+            self._write(b"0\r\n\r\n")
         self._leave_engine()
         self._finish(self._status)
         self._client.answered(self)
@@ -418,7 +421,7 @@ class Exchange:
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(refused.body))]
         headers += [*refused.headers, *self._plane.pages.headers(self._head.origin)]
         head = self._client.head(refused.status, self._head.request_id, headers)
-        self._client.write(head + refused.body)
+        self._write(head + refused.body)
         measures.REFUSALS.labels(refused.code or str(refused.status)).inc()
         self._finish(refused.status)
         self._client.answered(self)

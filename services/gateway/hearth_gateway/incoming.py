@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import httptools
 from hearth_web.request_id import accept_request_id
 
+from hearth_gateway.door import Visitor
 from hearth_gateway.exchange import Exchange
 from hearth_gateway.heads import Head
 from hearth_gateway.upstream import Headers
@@ -50,6 +51,7 @@ class Incoming:
         self.parser: Any = None  # the one that calls
         self._plane = plane
         self._client: TokenProtocol | None = client
+        self._visitor = Visitor(plane.door)
         self._found: dict[bytes, bytes] = {}  # of the head's headers those that an exchange needs
 
     def leave(self) -> None:
@@ -119,7 +121,7 @@ class Incoming:
             found.get(b"traceparent"),
             found.get(b"tracestate"),
         )
-        self.reading = exchange = Exchange(plane, client, head)
+        self.reading = exchange = Exchange(plane, client, self._visitor, head)
         client.take(exchange)
 
     def _route(self) -> str | None:

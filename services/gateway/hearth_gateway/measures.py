@@ -33,9 +33,9 @@ ABORTS = Counter(
 UPSTREAM_ERRORS = Counter("hearth_gateway_upstream_errors_total", "What engines did wrong", ("kind",))
 REFUSALS = Counter("hearth_gateway_refusals_total", "Requests that were not passed on, by error code", ("code",))
 
-_request = cache(REQUESTS.labels)
+_requests: dict[tuple[str, str, int], int] = {}
+_used: dict[tuple[str, str], int] = {}
 _duration = cache(DURATION.labels)
-_tokens = cache(TOKENS.labels)
 _first_token = cache(FIRST_TOKEN.labels)
 _between_tokens = cache(BETWEEN_TOKENS.labels)
 
@@ -43,7 +43,8 @@ _between_tokens = cache(BETWEEN_TOKENS.labels)
 def ended(route: str, model: str, status: int, seconds: float) -> None:
     """A request is over; `model` is empty where it was refused before one was found."""
     model = model or "none"  # an empty label is no label to Prometheus
-    _request(route, model, status).inc()
+    request = (route, model, status)
+    _requests[request] = _requests.get(request, 0) + 1
     _duration(route, model).observe(seconds)
 
 
@@ -51,7 +52,20 @@ def used(model: str, tokens: dict[str, int]) -> None:
     """What it took, by kind."""
     for kind, count in tokens.items():
         if count:
-            _tokens(model, kind).inc(count)
+            _used[model, kind] = _used.get((model, kind), 0) + count
+
+
+def bring() -> None:
+    """Bring what was counted since this was last called to Prometheus' counters. For the event loop alone.
+
+    One of theirs takes a lock, and of each request would count four times: a fourteenth of all that a request costs.
+    """
+    for request, count in _requests.items():
+        REQUESTS.labels(*request).inc(count)
+    for of, count in _used.items():
+        TOKENS.labels(*of).inc(count)
+    _requests.clear()
+    _used.clear()
 
 
 def streamed(model: str, first: float, rest: float, events: int) -> None:

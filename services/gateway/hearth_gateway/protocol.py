@@ -40,7 +40,6 @@ class TokenProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.plane: TokenPlane = app_state["tokens"]
-        self._write = self.plane.writes.write
         self.keep_alive = True  # after the answer that is being given
         self.exchange: Exchange | None = None  # being answered
         self.draining = False
@@ -187,10 +186,6 @@ class TokenProtocol(HttpToolsProtocol):
         exchange.start()
 
     # What an exchange does
-
-    def write(self, data: bytes) -> None:
-        """Send bytes to the client."""
-        self._write(self.transport, data)
 
     def head(self, status: int, request_id: bytes, headers: Headers) -> bytes:
         """An answer's head, as it is to be sent."""

@@ -106,6 +106,7 @@ class TokenPlane:
         for client in list(self.clients):
             client.check(now)
         measures.IN_FLIGHT.set(len(self._active))
+        measures.bring()
         self._timer = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check)
 
     def close(self) -> None:
@@ -113,6 +114,7 @@ class TokenPlane:
         self._timer.cancel()
         for exchange in list(self._active):
             exchange.shut()
+        measures.bring()
 
     # What goes where
 

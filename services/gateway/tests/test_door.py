@@ -1,6 +1,7 @@
 """The door: who may ask, how much, and what it cost."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 import pytest
 from hearth_access.key_store import StoredKey
@@ -8,9 +9,12 @@ from hearth_access.secret import digest, new_key_id, new_secret
 from hearth_contracts.access import ApiKey, Limits, Role
 from hearth_contracts.base import now
 from hearth_gateway import limits
-from hearth_gateway.door import OPEN, Door
+from hearth_gateway.door import OPEN, Door, Visitor
 from hearth_gateway.limits import span
 from hearth_gateway.replies import Refused
+
+
+HOUR = timedelta(hours=1)
 
 
 class Clock:
@@ -88,6 +92,26 @@ def test_a_revoked_and_an_expired_key_open_nothing() -> None:
     opened = door(revoked, expired)
     assert refusal(opened, header).status == 401
     assert refusal(opened, expired_header).status == 401
+
+
+def test_on_a_connection_that_has_shown_a_key_another_header_is_another_and_a_lost_key_opens_no_more() -> None:
+    (one, header), (other, other_header), (brief, brief_header) = key(), key(), key(expires_at=now() + HOUR)
+    opened = door(one, other, brief)
+    visitor = Visitor(opened)
+    for asked, known in ((header, one), (header, one), (other_header, other), (brief_header, brief)):
+        assert visitor.admit(asked).key_id == known.key.id
+    for stranger in strangers():
+        with pytest.raises(Refused):
+            visitor.admit(stranger)
+    assert visitor.admit(brief_header).key_id == brief.key.id
+    opened._expiring[brief.key.id] = now()
+    opened.drop_expired()
+    with pytest.raises(Refused):
+        visitor.admit(brief_header)
+    assert visitor.admit(header).key_id == one.key.id
+    opened.learn([other])
+    with pytest.raises(Refused):
+        visitor.admit(header)
 
 
 def test_without_keys_it_is_open_only_where_it_may_be() -> None:

@@ -22,6 +22,16 @@ def test_a_body_and_its_answer_pass_byte_for_byte(place: Place, path: str) -> No
     assert reply.headers["x-request-id"] == "abc"
 
 
+def test_a_request_that_is_answered_is_in_the_metrics_at_once(place: Place) -> None:
+    place.report(place.serve(), "counted-at-once")
+    for asked in (1, 2):
+        assert place.http.post(CHAT, content=asking("counted-at-once")).status_code == 200
+        assert (
+            f'model="counted-at-once",route="chat/completions",status="200"}} {asked}.0'
+            in place.http.get("/metrics").text
+        )
+
+
 def test_an_event_arrives_before_the_next_is_made(place: Place) -> None:
     engine = place.serve("stream")
     place.report(engine, "LLM")
