@@ -179,7 +179,7 @@ class Door:
 
 
 class Visitor:
-    """Who sends on one connection. While no key changes, the header of its last request is compared, not hashed anew."""
+    """Who sends on one connection. The header of its last request is compared, not hashed anew, till a key changes."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
@@ -189,13 +189,12 @@ class Visitor:
 
     def admit(self, authorization: bytes | None) -> Caller:
         """See Door."""
-        door, known = self._door, self._caller
-        if known is not None and authorization is not None and self._as_of == door.changes:
-            if hmac.compare_digest(authorization, self._showed):
-                return known
-        caller = door.admit(authorization)
-        if authorization is not None:
-            self._caller, self._showed, self._as_of = caller, authorization, door.changes
+        door, caller = self._door, self._caller
+        if authorization is None:
+            return door.admit(None)
+        if caller is None or self._as_of != door.changes or not hmac.compare_digest(authorization, self._showed):
+            caller = self._caller = door.admit(authorization)
+            self._showed, self._as_of = authorization, door.changes
         return caller
 
 

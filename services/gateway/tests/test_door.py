@@ -13,7 +13,6 @@ from hearth_gateway.door import OPEN, Door, Visitor
 from hearth_gateway.limits import span
 from hearth_gateway.replies import Refused
 
-
 HOUR = timedelta(hours=1)
 
 
