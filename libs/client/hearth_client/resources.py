@@ -1,5 +1,6 @@
 """Models, jobs, fine-tunes, deployments, keys, usage and the system: what can be asked of each."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Any, Generic, Literal, TypeVar
@@ -31,11 +32,11 @@ AuditEntries = list[AuditEntry]
 DeploymentName = Literal["default", "embedding", "rerank"]
 
 
-class ModelCalls(Generic[J]):
+class ModelCalls(Generic[J], ABC):
     """Base models and adapters."""
 
-    def _handle(self, job: Job) -> J:
-        raise NotImplementedError
+    @abstractmethod
+    def _handle(self, job: Job) -> J: ...
 
     @operation
     def list(self) -> Request[list[ModelEntry]]:
@@ -92,11 +93,11 @@ class AsyncModels(ModelCalls[AsyncJobHandle], Async):
         return AsyncJobHandle(self._sender, job)
 
 
-class JobsCalls(Generic[J]):
+class JobsCalls(Generic[J], ABC):
     """Everything that takes a while."""
 
-    def _handle(self, job: Job) -> J:
-        raise NotImplementedError
+    @abstractmethod
+    def _handle(self, job: Job) -> J: ...
 
     @operation
     def list(
@@ -131,11 +132,11 @@ class AsyncJobs(JobsCalls[AsyncJobHandle], Async):
         return AsyncJobHandle(self._sender, job)
 
 
-class FinetuneCalls(Generic[R]):
+class FinetuneCalls(Generic[R], ABC):
     """Training adapters."""
 
-    def _run(self, record: FinetuneStatus) -> R:
-        raise NotImplementedError
+    @abstractmethod
+    def _run(self, record: FinetuneStatus) -> R: ...
 
     @operation
     def create(
@@ -224,11 +225,11 @@ def _finetune_request(
     return FinetuneRequest(name=name, model_id=model_id, dataset_id=dataset_id, hyperparameters=given)
 
 
-class DeployCalls(Generic[D]):
+class DeployCalls(Generic[D], ABC):
     """What is served."""
 
-    def _deployment(self, name: str, job: Job) -> D:
-        raise NotImplementedError
+    @abstractmethod
+    def _deployment(self, name: str, job: Job) -> D: ...
 
     @operation
     def __call__(

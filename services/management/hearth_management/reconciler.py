@@ -33,7 +33,7 @@ from hearth_management.services import Services
 log = logging.getLogger(__name__)
 
 PERIOD_SECONDS = 1.0
-LANES: dict[JobKind, Lane] = {
+LANE_OF_KIND: dict[JobKind, Lane] = {
     JobKind.DOWNLOAD: DOWNLOADS,
     JobKind.IMPORT: DOWNLOADS,
     JobKind.FINETUNE: TRAINING,
@@ -105,7 +105,7 @@ def reconcile_jobs(services: Services, *, trust_leases: bool = True) -> None:
     for held in lost:
         _bury(services, held, seen)
     for held in services.jobs.open(apart_from=well) if lost else found:
-        if not held.owner and held.job.kind in LANES and held.job.id not in queued:
+        if not held.owner and held.job.kind in LANE_OF_KIND and held.job.id not in queued:
             log.warning("job %s waits with no queue item; queued", held.job.id)
             enqueue(services.redis, _lane(services, held.job), held.job.id)
 
@@ -113,7 +113,7 @@ def reconcile_jobs(services: Services, *, trust_leases: bool = True) -> None:
 def _lane(services: Services, job: Job) -> Lane:
     """Where a job waits."""
     finetune = services.finetunes.get(services.jobs.subject(job.id)) if job.kind is JobKind.FINETUNE else None
-    return LANES[job.kind] if finetune is None else lane_for_run(finetune)
+    return LANE_OF_KIND[job.kind] if finetune is None else lane_for_run(finetune)
 
 
 def _is_lost(held: Held, seen: Seen, trust_leases: bool) -> bool:
