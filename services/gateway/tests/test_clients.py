@@ -297,3 +297,13 @@ def test_a_client_that_reads_no_answers_is_read_no_further_and_has_all_once_it_r
         while found < sent // len(request):
             rest = rest[-len(status) + 1 :] + client.recv(1 << 20)
             found += rest.count(status)
+
+
+@limited(idle_timeout=1.0)
+def test_a_client_that_reads_no_answers_for_too_long_is_left(place: Place) -> None:
+    request = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n[]"
+    with socket.create_connection(("127.0.0.1", place.http.base_url.port or 0), timeout=PATIENCE_SECONDS) as client:
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # else it times out
+            while client.send(request * 1000):
+                pass
+    place.eventually(lambda: not place.gateway.tokens.clients)
