@@ -57,7 +57,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def valkey(folder: Path, port: int | None = None) -> Iterator[Redis]:
+def valkey(folder: Path, port: int | None = None, host: str = "127.0.0.1", password: str = "") -> Iterator[Redis]:
     """A Redis-compatible server with AOF in `folder`; gives a client. Its port is in the client's pool settings."""
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
@@ -65,15 +65,16 @@ def valkey(folder: Path, port: int | None = None) -> Iterator[Redis]:
         "--port",
         str(port),
         "--bind",
-        "127.0.0.1",
+        host,
         "--dir",
         str(folder),
         "--appendonly",
         "yes",
+        *(["--requirepass", password] if password else []),
     ]
     with (folder / "valkey.log").open("ab") as log:
         process = subprocess.Popen([str(valkey_binary()), *arguments, "--save", ""], stdout=log, stderr=log)
-    client = Redis(host="127.0.0.1", port=port)
+    client = Redis(host=host, port=port, password=password or None)
     try:
         await_redis(client)
         yield client
@@ -91,7 +92,7 @@ def await_redis(client: Redis) -> None:
 
 
 @contextmanager
-def s3_server(folder: Path, port: int | None = None) -> Iterator[S3Settings]:
+def s3_server(folder: Path, port: int | None = None, host: str = "127.0.0.1") -> Iterator[S3Settings]:
     """A SeaweedFS S3 server over `folder` that knows one pair of keys; gives the settings to reach it."""
     folder.mkdir(parents=True, exist_ok=True)
     identity = {
@@ -105,7 +106,7 @@ def s3_server(folder: Path, port: int | None = None) -> Iterator[S3Settings]:
     ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port")}
     weed = which("weed") or str(Path(__import__("sys").executable).parent / "weed")
     arguments = [
-        "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.port={port}",
+        "server", f"-dir={folder}", f"-ip={host}", f"-ip.bind={host}", "-s3", f"-s3.port={port}",
         f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
         "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms", "-master.volumeSizeLimitMB=64",
         "-volume.max=0",  # the default's eight are used up by two buckets, and then a put fails
@@ -116,7 +117,7 @@ def s3_server(folder: Path, port: int | None = None) -> Iterator[S3Settings]:
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen([weed, *arguments], stdout=log, stderr=log)
     settings = S3Settings(
-        s3_endpoint=f"127.0.0.1:{port}",
+        s3_endpoint=f"{host}:{port}",
         s3_access_key=S3_KEYS["accessKey"],  # type: ignore[arg-type]
         s3_secret_key=S3_KEYS["secretKey"],  # type: ignore[arg-type]
     )

@@ -6,6 +6,7 @@ interim answers and trailers passed over. What is not HTTP/1.1 to the letter end
 """
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -18,6 +19,10 @@ from hearth_gateway.writes import MOST_JOINED, Writes
 IDLE_SECONDS = 2.0
 """How long an idle connection is kept. Engines close theirs after five seconds (uvicorn's default): a request sent at
 that very moment would be lost, and nobody could tell whether the engine had begun with it."""
+
+LOST_SECONDS = 15
+"""A host that acknowledges nothing for so long is gone: another engine may be asked. For an engine that is busy or
+frozen its kernel does, until nobody reads and its buffers are full; the node gives it no longer either."""
 
 SWEEP_SECONDS = 0.5
 MAX_HEAD_BYTES = 64 * 1024
@@ -104,6 +109,11 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
+        if (wire := transport.get_extra_info("socket")) is not None:
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_SECONDS * 1000)  # for what is sent,
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, LOST_SECONDS // 3)  # and while nothing is
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, LOST_SECONDS // 3)
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:

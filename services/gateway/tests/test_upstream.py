@@ -12,6 +12,7 @@ from hearth_gateway.writes import Writes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.hosts import hosts, needs_hosts
 from tests.support.servers import free_port
 
 
@@ -260,3 +261,27 @@ async def test_a_pool_gives_the_newest_connection_and_closes_old_ones(server: in
 async def test_a_port_nobody_listens_on_is_a_refusal() -> None:
     with pytest.raises(Refusal):
         await Pool(f"http://127.0.0.1:{free_port()}", 1.0, time.monotonic, Writes(lambda flush: None)).connect()
+
+
+@needs_hosts
+async def test_a_host_that_is_gone_without_a_word_breaks_off_whether_it_had_the_request_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hearth_gateway.upstream.LOST_SECONDS", 3)
+    with hosts("gateway", "engine") as (here, there), there.inside(), socket.create_server((there.ip, 0)) as listener:
+        url = f"http://{there.ip}:{listener.getsockname()[1]}"
+        pool = Pool(url, 1.0, asyncio.get_running_loop().time, Writes(lambda flush: None))
+        with here.inside():
+            connections = [await pool.connect() for _ in range(2)]
+        had = ask(connections[0])
+        taken = listener.accept()[0]
+        assert taken.recv(100)
+        await asyncio.sleep(3.5)  # as long as it is there, it may think
+        assert had.ends == []
+        there.plug(into=False)
+        had_not = ask(connections[1])
+        async with asyncio.timeout(10):
+            while not (had.ends and had_not.ends):
+                await asyncio.sleep(0.05)
+        taken.close()
+    assert "timed out" in had.ends[0]
