@@ -157,8 +157,11 @@ def test_parts_are_rays_where_a_cluster_is_named_and_rays_token_reaches_them_alo
 def test_a_starting_engines_log_says_what_it_waits_for() -> None:
     waits = "(EngineCore pid=1) INFO 11-29 11:55:03 [ray_utils.py:467] Waiting for creating a placement group of specs"
     loads = "(CpuWorker pid=2) \rLoading safetensors checkpoint shards:  {}% Completed | {}/4 [00:02<00:02,  1.0it/s]\n"
-    driver = VllmDriver(settings())
+    driver = VllmDriver(settings(engine_ray_address="10.0.0.2:6379"))
     assert driver.start_stage("INFO starting") is None
+    knocks = "INFO worker.py:1841 -- Connecting to existing Ray cluster at address: 10.0.0.2:6379..."
+    assert driver.start_stage(knocks) == StartStage("waiting for the Ray cluster at 10.0.0.2:6379", 0.0)
+    assert driver.start_stage(f"{knocks}\nINFO worker.py:2038 -- Connected to Ray cluster.") is None
     assert driver.start_stage(f"{waits} for 10 seconds") == StartStage("waiting for room on the Ray cluster", 0.0)
     log = f"{waits}\n" + loads.format(0, 0) + loads.format(75, 3)
     assert driver.start_stage(log) == StartStage("loading the weights, 3 files of 4", 0.75)

@@ -22,6 +22,7 @@ _TOKENS = re.compile(r"^vllm:(?:prompt|generation)_tokens_total\{[^}]*\} ([0-9.e
 _FEW_CORES = 4
 _RAYS_OWN = ("RAY_", "GLOO_")
 """Its token among them. GLOO_SOCKET_IFNAME is to the parts of a model on CPUs what NCCL_SOCKET_IFNAME is on GPUs."""
+_KNOCKS, _IS_IN = "Connecting to existing Ray cluster", "Connected to Ray cluster"
 _WAITS = "Waiting for creating a placement group"
 _SHARDS = re.compile(r"checkpoint shards: +\d+% Completed \| (\d+)/(\d+)")
 
@@ -95,7 +96,11 @@ class VllmDriver:
         if shards := _SHARDS.findall(log):
             done, of = map(int, shards[-1])
             return StartStage(f"loading the weights, {done} files of {of}", done / max(of, 1))
-        return StartStage("waiting for room on the Ray cluster", 0.0) if _WAITS in log else None
+        if _WAITS in log:
+            return StartStage("waiting for room on the Ray cluster", 0.0)
+        if _KNOCKS in log and _IS_IN not in log:  # it would knock for ever
+            return StartStage(f"waiting for the Ray cluster at {self.settings.engine_ray_address}", 0.0)
+        return None
 
     def warm_up(self, client: httpx.Client, model_name: str) -> None:
         """See EngineDriver."""
