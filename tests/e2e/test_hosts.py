@@ -124,9 +124,11 @@ def test_a_host_whose_cable_is_pulled_costs_no_request_without_a_byte_and_serves
         wait_for(lambda: len(load.outcomes) >= 24, 60)
         lost.plug(into=False)
         site.ready(1, 20)
-        now = wait_for(lambda: (found := site.status())["job"]["attempt"] == 2 and found, 60)
+        told = "1 of 2 replicas answer; without an inference node: 1"
+        now = wait_for(
+            lambda: (found := site.status())["job"]["attempt"] == 2 and found["detail"] == told and found, 60
+        )
         assert (now["state"], now["job"]["status"], now["job"]["id"]) == ("READY", "RUNNING", job["id"])
-        assert now["detail"] == "1 of 2 replicas answer; without an inference node: 1"
     # The clients ended while it was away: none waits for an answer of that host.
     assert lost.running(ENGINE) != [], "its processes live on"
     lost.plug(into=True)

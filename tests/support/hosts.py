@@ -36,9 +36,10 @@ def _why_not() -> str:
     """Why no hosts can be made here; empty where they can."""
     needed = "ip link add one type veth peer name two; ip link add switch type bridge; mount -t tmpfs none /mnt"
     try:
-        return subprocess.run([*ALONE, needed], capture_output=True, text=True, check=False).stderr
+        tried = subprocess.run([*ALONE, needed], capture_output=True, text=True, check=False)
     except OSError as error:
         return str(error)
+    return tried.stderr or "unknown" if tried.returncode else ""
 
 
 _REASON = _why_not()

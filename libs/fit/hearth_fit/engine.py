@@ -26,9 +26,10 @@ class EngineDefaults(BaseSettings):
     )
     engine_ray_address: str = Field(
         default="",
-        description="host:port of the head of a Ray cluster, or `auto` for that which the machine is a node of: its "
-        "GPUs then compute for the language models, a model's parts on as many nodes as it takes; empty: each "
-        "inference node's own",
+        pattern=r"^(auto|[^/:\s]+:\d+)?$",
+        description="host:port of the head of a Ray cluster that the inference node's machine is a node of, or `auto`: "
+        "its GPUs then compute for the language models, a model's parts on as many nodes as it takes; empty: each "
+        "inference node's own. Management is to have it too, with HEARTH_ENGINE_DEVICE as the cluster's nodes have it",
     )
     max_model_len: int = Field(
         default=4096, ge=16, description="longest context in tokens; a model with a shorter one keeps its own"

@@ -100,6 +100,12 @@ def _cpu_needs(serving: Serving, defaults: EngineDefaults, machine: Machine, fre
     cache = defaults.cpu_kv_cache_gib * GIB
     room = machine.memory.plus(freed.memory.free)
     parts = cpu_parts(serving, cache)
+    if serving.settings.ranks > 1:
+        remedy = (
+            "an engine on this machine's CPU is in one piece: leave out engine.tensor_parallel_size and "
+            "pipeline_parallel_size, or let engines have a Ray cluster's machines (HEARTH_ENGINE_RAY_ADDRESS)"
+        )
+        return [weigh(Resource.MEMORY, parts, Room(0, 0), remedy)]
     needs = [weigh(Resource.MEMORY, parts, room, "choose a smaller model, or undeploy or interrupt something else")]
     one = serving.cache_bytes(serving.settings.max_model_len or 0)
     if one > cache:  # vLLM refuses to start
@@ -124,13 +130,15 @@ def cluster_note(serving: Serving, defaults: EngineDefaults) -> str:
     """What vLLM needs of a Ray cluster, in words: only Ray knows what the cluster has, or will when it has grown."""
     ranks = serving.settings.ranks
     if defaults.engine_device == "cuda":
-        each, what = sum(_gpu_parts(serving).values()), "GPU"
+        each, what = sum(_gpu_parts(serving).values()), "GPUs"
     else:
         parts = cpu_parts(serving, defaults.cpu_kv_cache_gib * GIB)
         divided = parts["weights"] + parts["adapters"]
-        each, what = sum(parts.values()) - divided + divided // ranks, "part"
-    many = f"{ranks} {what}s with {each / GIB:.1f} GiB each" if ranks > 1 else f"one {what} with {each / GIB:.1f} GiB"
-    return f"it takes {many} of the Ray cluster's: whether they are free shows when the engine starts"
+        each, what = sum(parts.values()) - divided + divided // ranks, "parts on CPUs (`vllm_cpu`)"
+    return (
+        f"it takes {what} of the Ray cluster: {ranks}, with {each / GIB:.1f} GiB or more each; whether they are free "
+        "shows when the engine starts"
+    )
 
 
 def _gpu_needs(serving: Serving, machine: Machine, freed: Machine) -> list[Need]:

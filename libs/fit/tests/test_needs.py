@@ -98,6 +98,14 @@ def test_what_fits_a_cpu_machine_and_what_does_not_says_its_numbers() -> None:
     assert "needs" in words(need) and "12.0 GiB of 64.0 GiB" in words(need) and "weights 12.6 GiB" in words(need)
 
 
+@pytest.mark.parametrize("settings", [{"tensor_parallel_size": 2}, {"pipeline_parallel_size": 2}])
+def test_on_a_cpu_a_model_in_parts_needs_a_cluster(settings: dict[str, object]) -> None:
+    machine = Machine(Room(64 * GIB, 60 * GIB))
+    (need,) = vllm_needs(serving(llama_2_7b(), **settings), EngineDefaults(engine_device="cpu"), machine, NOTHING)
+    assert not need.fits
+    assert "HEARTH_ENGINE_RAY_ADDRESS" in need.remedy
+
+
 def test_what_the_version_before_gives_back_counts_as_free() -> None:
     defaults = EngineDefaults(engine_device="cpu", cpu_kv_cache_gib=4)
     machine = Machine(Room(64 * GIB, 12 * GIB))
@@ -149,9 +157,13 @@ def test_on_gpus(cards: list[Room], settings: dict[str, object], fits: bool) -> 
 @pytest.mark.parametrize(
     ("device", "settings", "words"),
     [
-        ("cuda", {"tensor_parallel_size": 4, "pipeline_parallel_size": 2}, "8 GPUs with 3.1 GiB each"),
-        ("cuda", {}, "one GPU with 16.9 GiB"),
-        ("cpu", {"pipeline_parallel_size": 2}, "2 parts with 11.0 GiB each"),
+        (
+            "cuda",
+            {"tensor_parallel_size": 4, "pipeline_parallel_size": 2},
+            "GPUs of the Ray cluster: 8, with 3.1 GiB or more each",
+        ),
+        ("cuda", {}, "GPUs of the Ray cluster: 1, with 16.9 GiB"),
+        ("cpu", {"pipeline_parallel_size": 2}, "parts on CPUs (`vllm_cpu`) of the Ray cluster: 2, with 11.0 GiB"),
     ],
 )
 def test_what_each_of_a_clusters_machines_is_to_hold_is_told(

@@ -40,6 +40,10 @@ _STORE_PAUSE_SECONDS = 2.0
 _HUB_PAUSE_SECONDS = 10.0
 
 
+class NoRoom(WorkFailed):
+    """An engine found no room on a cluster for so long that it gave up."""
+
+
 @dataclass
 class Node:
     """Looks after one replica of a deployment. For one thread; each `tick` starts again from the record."""
@@ -77,6 +81,7 @@ class Node:
         goal = self._goal(record)
         serving, coming = self._view(self.serving), self._view(self.coming)
         self._take(plan(goal, serving, coming, room=self._room(goal, serving)), goal, record)
+        self._tell_start(goal)
         self.holdings.end_orphans(self.deployments.get(self.name), self._running())
         self._report(goal)
         self._tell_steady(goal)
@@ -140,14 +145,16 @@ class Node:
             elif step is Step.BURY:
                 self._bury(desired, record)
             elif step is Step.FAILED and (dead := self._stop_coming()) is not None:
-                raise WorkFailed(f"the engine ended before it answered: {dead.words()}")
+                stage = dead.start_stage()
+                how = NoRoom if stage is not None and stage.lacks_room else WorkFailed
+                raise how(f"the engine ended before it answered: {dead.words()}")
         except StoreAway as away:
             self._stage(desired, f"waiting for S3: {away}", 0.0)
             self.not_before = time.monotonic() + _STORE_PAUSE_SECONDS
         except ModelMissing as missing:
             self._without_model(desired, record, missing)
         except WorkFailed as failure:
-            self._failed(desired, record, str(failure))
+            self._failed(desired, record, str(failure), lacked_room=isinstance(failure, NoRoom))
         except (EngineRefused, httpx.HTTPError) as error:
             words = str(error) or type(error).__name__
             if step is Step.PROMOTE:
@@ -241,9 +248,12 @@ class Node:
         else:
             self._failed(desired, record, str(missing))
 
-    def _failed(self, desired: DeploymentSpec, record: Deployment | None, words: str) -> None:
+    def _failed(
+        self, desired: DeploymentSpec, record: Deployment | None, words: str, *, lacked_room: bool = False
+    ) -> None:
         """Try again later what has served before; give up what has not, and what failed too often.
 
+        What has served waits for room as long as it takes.
         Only the node that carries the version gives it up, and not while another serves it. One that could not get
         the model leaves that to others.
         """
@@ -256,8 +266,9 @@ class Node:
         decides = desired.job_id in self.keeper.held() and not self.holdings.answers_elsewhere(desired)
         # Another node may be about to join, and have the model.
         tries_again = proven or (lacks and record is not None and record.desired_replicas > 1)
-        if not decides or (tries_again and self.failures < self.settings.engine_max_restarts):
-            self.failures += 1
+        waits = proven and lacked_room
+        if not decides or waits or (tries_again and self.failures < self.settings.engine_max_restarts):
+            self.failures += not waits
             if not lacks:
                 tallies.add(self.deployments.redis, self.name, {Tally.RESTARTS: 1})
             pause = min(_MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** min(self.failures, _MANY_FAILURES))
@@ -277,16 +288,22 @@ class Node:
         if engine is None:
             return None
         view = engine.view()
-        if engine is not self.coming or view.phase is not Phase.STARTING:
-            return view
-        stage, seconds = engine.start_stage(), self.settings.engine_start_seconds
-        if time.monotonic() - engine.started > seconds:
-            last = f"; it was {stage.words}" if stage else ""
+        seconds = self.settings.engine_start_seconds
+        if engine is self.coming and view.phase is Phase.STARTING and time.monotonic() - engine.started > seconds:
+            last = f"; it was {stage.words}" if (stage := engine.start_stage()) else ""
             engine.health.kill(f"it did not answer within {seconds:.0f} s (HEARTH_ENGINE_START_SECONDS){last}")
-            return engine.view()
-        if stage and stage.words != self.detail:
-            self._stage(engine.spec, stage.words, 0.1 + 0.6 * stage.loaded)
-        return view
+        return engine.view()
+
+    def _tell_start(self, goal: DeploymentSpec) -> None:
+        """Say what the engine that is coming does; waiting for room is no part of its start."""
+        coming = self.coming
+        if coming is None or coming.view().phase is not Phase.STARTING or not same_base(coming.spec, goal):
+            return
+        stage = coming.start_stage()
+        if stage is not None and stage.lacks_room:
+            coming.has_room()
+        if stage is not None and stage.words != self.detail:
+            self._stage(goal, stage.words, 0.1 + 0.6 * stage.loaded)
 
     def _adapters(self, spec: DeploymentSpec) -> dict[str, Path]:
         fetch = partial(fetch_all, self.s3, spec, self.home.adapters, self.settings.rank_limit(spec.settings))

@@ -69,6 +69,10 @@ class EngineProcess(GuardedProcess):
         """What it does before it answers, as far as it tells."""
         return self.driver.start_stage(self._said())
 
+    def has_room(self) -> None:
+        """Its start is counted from here: until now it waited for others."""
+        self.started = time.monotonic()
+
     def answers(self) -> bool:
         """Whether a request sent now would be answered."""
         return self.health.phase is Phase.ANSWERS
@@ -140,9 +144,13 @@ class EngineProcess(GuardedProcess):
         return f"{said} (the engine's log: {self.log})"
 
     def _said(self) -> str:
-        with self.log.open("rb") as file:
-            file.seek(max(self._log_start, self.log.stat().st_size - _TAIL_BYTES))
-            return file.read().decode(errors="replace")
+        """The end of its log; nothing where somebody took the log away, or the disk with it."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(self._log_start, self.log.stat().st_size - _TAIL_BYTES))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
 
 
 def _free_port(host: str) -> int:

@@ -156,15 +156,20 @@ def test_parts_are_rays_where_a_cluster_is_named_and_rays_token_reaches_them_alo
 
 def test_a_starting_engines_log_says_what_it_waits_for() -> None:
     waits = "(EngineCore pid=1) INFO 11-29 11:55:03 [ray_utils.py:467] Waiting for creating a placement group of specs"
+    part = "\n(CpuWorker pid=2, ip=10.0.0.3) INFO [parallel_state.py:1906] world_size=2"
     loads = "(CpuWorker pid=2) \rLoading safetensors checkpoint shards:  {}% Completed | {}/4 [00:02<00:02,  1.0it/s]\n"
     driver = VllmDriver(settings(engine_ray_address="10.0.0.2:6379"))
     assert driver.start_stage("INFO starting") is None
     knocks = "INFO worker.py:1841 -- Connecting to existing Ray cluster at address: 10.0.0.2:6379..."
-    assert driver.start_stage(knocks) == StartStage("waiting for the Ray cluster at 10.0.0.2:6379", 0.0)
+    assert driver.start_stage(knocks) == StartStage("waiting for the Ray cluster at 10.0.0.2:6379")
     assert driver.start_stage(f"{knocks}\nINFO worker.py:2038 -- Connected to Ray cluster.") is None
-    assert driver.start_stage(f"{waits} for 10 seconds") == StartStage("waiting for room on the Ray cluster", 0.0)
-    log = f"{waits}\n" + loads.format(0, 0) + loads.format(75, 3)
+    assert driver.start_stage(f"{waits} for 10 seconds") == StartStage(
+        "waiting for room on the Ray cluster", lacks_room=True
+    )
+    assert driver.start_stage(f"{waits} for 10 seconds{part}") == StartStage("starting the model's parts")
+    log = f"{waits}{part}\n" + loads.format(0, 0) + loads.format(75, 3)
     assert driver.start_stage(log) == StartStage("loading the weights, 3 files of 4", 0.75)
+    assert driver.start_stage(log + loads.format(100, 4)) == StartStage("preparing to serve", 1.0)
 
 
 def test_nothing_is_compiled_while_requests_wait_unless_that_was_asked_for(tmp_path: Path) -> None:
@@ -230,6 +235,12 @@ def test_requests_in_flight_are_those_running_and_waiting() -> None:
             "(EngineCore pid=7) ERROR 11-24 13:00:00 [core.py:1] safetensors_rust.SafetensorError: not whole\n"
             "(APIServer pid=5) RuntimeError: Engine core initialization failed. See root cause above.\n",
             "safetensors_rust.SafetensorError: not whole",
+        ),
+        (
+            "(CpuWorker pid=2, ip=10.0.0.3) (Worker_TP1 pid=2) ERROR 11-24 13:00:00 [m.py:1] "
+            "torch.OutOfMemoryError: full\n"
+            "(EngineCore pid=7) ERROR 11-24 13:00:00 [core.py:1] RuntimeError: Executor failed.\n",
+            "torch.OutOfMemoryError: full",
         ),
         ("loading\n\nKilled\n", "loading | Killed"),
         ("", "it said nothing"),

@@ -35,7 +35,7 @@ def says(shelf: Place) -> dict[str, str]:
     """What an engine in one piece says."""
     with shelf.worker(Engine.VLLM):
         job = shelf.deploy(BASE, ADAPTER, settings=WHOLE)
-        said = words(shelf.ready(job))
+        said = said_by(shelf.ready(job))
         shelf.deployments.undeploy("default")
         shelf.over(job)
     assert said["LLM"] != said[ADAPTER]
@@ -48,7 +48,7 @@ def cluster() -> Iterator[RayCluster]:
         yield cluster
 
 
-def words(report: NodeReport) -> dict[str, str]:
+def said_by(report: NodeReport) -> dict[str, str]:
     """What an engine says as the base and as the adapter."""
     replies = {model: complete(report, model) for model in ("LLM", ADAPTER)}
     assert all(reply.status_code == 200 for reply in replies.values()), replies
@@ -79,18 +79,18 @@ def test_tensors_are_shared_by_two_nodes_and_the_engine_waits_for_another_where_
         job = shelf.deploy(BASE, ADAPTER, settings=HALVES)
         report = shelf.ready(job)
         assert parts(cluster) == [1, 1]
-        assert words(report) == says
+        assert said_by(report) == says
 
         cluster.lose(cluster.nodes[1])
         wait_for(lambda: (r := shelf.report()) and r.state is not DeploymentState.READY, 60)
-        wait_for(lambda: told(shelf, job) == "waiting for room on the Ray cluster", 120, told(shelf, job))
+        wait_for(lambda: told(shelf, job) == "waiting for room on the Ray cluster", 120)
         cluster.start_node()
-        assert words(shelf.ready(job)) == says
+        assert said_by(shelf.ready(job)) == says
         assert parts(cluster) == [1, 1]
 
         shelf.deployments.undeploy("default")
         assert shelf.over(job).status is JobStatus.KILLED
-        wait_for(lambda: parts(cluster) == [0, 0], 20, f"left: {parts(cluster)}")
+        wait_for(lambda: parts(cluster) == [0, 0], 20)
 
 
 def test_layers_are_shared_by_two_nodes_and_a_killed_worker_leaves_no_part_behind(
@@ -98,9 +98,9 @@ def test_layers_are_shared_by_two_nodes_and_a_killed_worker_leaves_no_part_behin
 ) -> None:
     with shelf.worker(Engine.VLLM, HEARTH_ENGINE_RAY_ADDRESS=cluster.address) as worker:
         job = shelf.deploy(BASE, ADAPTER, settings=STAGES)
-        assert words(shelf.ready(job)) == says
+        assert said_by(shelf.ready(job)) == says
         assert parts(cluster) == [1, 1]
         os.kill(worker.pid, signal.SIGKILL)
-        wait_for(lambda: parts(cluster) == [0, 0], 60, f"left: {parts(cluster)}")
+        wait_for(lambda: parts(cluster) == [0, 0], 60)
     shelf.deployments.undeploy("default")
     shelf.bury_the_dead()

@@ -441,5 +441,5 @@ def test_what_a_ray_cluster_is_to_hold_is_told_and_not_refused(
     body = {"model_id": BASE, "engine": {"tensor_parallel_size": 2}}
     found = answered(client.post("/v1/deploy?dry_run=true", json=body))
     assert (found["fits"], found["needs"]) == (True, [])
-    assert "2 parts with" in found["notes"][0] and "Ray cluster" in found["notes"][0]
+    assert "of the Ray cluster: 2, with" in found["notes"][0]
     answered(ask(client))

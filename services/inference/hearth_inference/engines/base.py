@@ -14,7 +14,7 @@ _PASSED_ON = re.compile(
     r"PATH|LANG|LC_ALL|TMPDIR|TZ|LD_LIBRARY_PATH|LD_PRELOAD|OMP_.*|KMP_.*|VLLM_.*|CUDA_.*|NVIDIA_.*|NCCL_.*|OTEL_.*"
 )
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception))\b:? *(.*)$")
-_PREFIX = re.compile(r"^(?:\(\w[^)]*\) )?(?:(?:ERROR|CRITICAL) +[\d-]+ [\d:]+ \[[^\]]*\] ?)?(?:ERROR:?\s+)?")
+_PREFIX = re.compile(r"^(?:\(\w[^)]*\) )*(?:(?:ERROR|CRITICAL) +[\d-]+ [\d:]+ \[[^\]]*\] ?)?(?:ERROR:?\s+)?")
 _HEARSAY = (
     "See root cause above",
     "See stack trace for root cause",
@@ -22,6 +22,7 @@ _HEARSAY = (
     "Engine core initialization failed",
     "EngineCore encountered an issue",
     "Application startup failed",
+    "Executor failed",
 )
 
 
@@ -43,7 +44,8 @@ class StartStage:
     """What an engine does before it answers."""
 
     words: str
-    loaded: float  # how much of the weights it has, 0 to 1
+    loaded: float = 0.0  # how much of the weights it has, 0 to 1
+    lacks_room: bool = False  # it cannot go on until somebody else makes room for it
 
 
 class EngineDriver(Protocol):

@@ -20,10 +20,12 @@ _RUNNING = re.compile(r"^vllm:num_requests_running\{[^}]*\} ([0-9.e+]+)$", re.MU
 _WAITING = re.compile(r"^vllm:num_requests_waiting\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _TOKENS = re.compile(r"^vllm:(?:prompt|generation)_tokens_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _FEW_CORES = 4
-_RAYS_OWN = ("RAY_", "GLOO_")
-"""Its token among them. GLOO_SOCKET_IFNAME is to the parts of a model on CPUs what NCCL_SOCKET_IFNAME is on GPUs."""
+_FOR_PARTS = ("RAY_", "GLOO_", "TORCH_", "FI_", "UCX_")
+"""What a model's parts on several machines go by besides CUDA's, NCCL's and vLLM's: Ray's token, networks. As the chart
+has it for Ray's nodes (`training.ray.settings`)."""
 _KNOCKS, _IS_IN = "Connecting to existing Ray cluster", "Connected to Ray cluster"
 _WAITS = "Waiting for creating a placement group"
+_PART = re.compile(r"\((?:RayWorkerProc|CpuWorker) pid=")
 _SHARDS = re.compile(r"checkpoint shards: +\d+% Completed \| (\d+)/(\d+)")
 
 
@@ -77,8 +79,8 @@ class VllmDriver:
             # for 17 s.
             environment["TORCHDYNAMO_DISABLE"] = "1"
         if address := self.settings.engine_ray_address:
-            rays_own = {name: value for name, value in os.environ.items() if name.startswith(_RAYS_OWN)}
-            environment |= {**rays_own, "RAY_ADDRESS": address, "RAY_COLOR_PREFIX": "0"}
+            environment |= {name: value for name, value in os.environ.items() if name.startswith(_FOR_PARTS)}
+            environment |= {"RAY_ADDRESS": address, "RAY_COLOR_PREFIX": "0", "VLLM_USE_RAY_V2_EXECUTOR_BACKEND": "1"}
         return environment
 
     def memory_needed(self, spec: DeploymentSpec, model: Path) -> int | None:
@@ -95,11 +97,15 @@ class VllmDriver:
         """See EngineDriver."""
         if shards := _SHARDS.findall(log):
             done, of = map(int, shards[-1])
-            return StartStage(f"loading the weights, {done} files of {of}", done / max(of, 1))
-        if _WAITS in log:
-            return StartStage("waiting for room on the Ray cluster", 0.0)
+            return StartStage(
+                "preparing to serve" if done == of else f"loading the weights, {done} files of {of}", done / max(of, 1)
+            )
+        if (waits := log.rfind(_WAITS)) >= 0:
+            if _PART.search(log, waits):
+                return StartStage("starting the model's parts")
+            return StartStage("waiting for room on the Ray cluster", lacks_room=True)
         if _KNOCKS in log and _IS_IN not in log:  # it would knock for ever
-            return StartStage(f"waiting for the Ray cluster at {self.settings.engine_ray_address}", 0.0)
+            return StartStage(f"waiting for the Ray cluster at {self.settings.engine_ray_address}")
         return None
 
     def warm_up(self, client: httpx.Client, model_name: str) -> None:
