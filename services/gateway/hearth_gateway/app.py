@@ -149,8 +149,10 @@ class Gateway:
             return RedirectResponse(f"{root}/", 307)
         path = path.rstrip("/")
         if path == "/metrics":
+            if (refusal := self.control.refusal(Headers(scope=scope))) is not None:
+                return refusal
             measures.bring()
-            return self.control.refusal(Headers(scope=scope)) or Response(exposition(), media_type=CONTENT_TYPE)
+            return Response(exposition(), media_type=CONTENT_TYPE)
         if path == "/health/live":
             return JSONResponse({"status": "ok"})
         if path == "/health/ready":

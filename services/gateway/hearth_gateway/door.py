@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from hearth_access.key_store import StoredKey
 from hearth_access.secret import LENGTH, NO_DIGEST, key_id_of, matches
@@ -21,26 +22,26 @@ from hearth_contracts.base import now
 from hearth_web.asker import KEY_HEADER, ROLE_HEADER
 
 from hearth_gateway.ledger import Ledger
-from hearth_gateway.limits import Headers, Meter, Over
+from hearth_gateway.limits import Meter, Over
 from hearth_gateway.replies import Refused
 
 log = logging.getLogger(__name__)
 
-OPEN = "open"
+OPEN: Final = "open"
 """Stands for a key's id where no key is needed."""
 
-BEARER = b"bearer "
-TOLD_EVERY_SECONDS = 1.0
-CHALLENGE = [(b"www-authenticate", b'Bearer realm="Hearth"')]
+BEARER: Final = b"bearer "
+TOLD_EVERY_SECONDS: Final = 1.0
+CHALLENGE: Final = [(b"www-authenticate", b'Bearer realm="Hearth"')]
 
 
 class Slot:
     """A request that was let in. `end` must be called exactly once, whatever becomes of it."""
 
-    __slots__ = ("_caller", "_model", "_stream", "headers")
+    __slots__ = ("_caller", "_model", "_stream", "lines")
 
-    def __init__(self, caller: "Caller", model: str, stream: bool, headers: Headers) -> None:
-        self.headers = headers
+    def __init__(self, caller: "Caller", model: str, stream: bool, lines: bytes) -> None:
+        self.lines = lines  # of the headers that tell what is left
         self._caller = caller
         self._model = model
         self._stream = stream
@@ -65,7 +66,7 @@ class Caller:
     meter: Meter | None  # None: without limits
 
     @property
-    def headers(self) -> Headers:
+    def headers(self) -> list[tuple[bytes, bytes]]:
         """How the services behind the gateway are told who asks (`hearth_web.asker`)."""
         role = (ROLE_HEADER.encode(), self.role.value.encode())
         return [role] if self.key_id == OPEN else [role, (KEY_HEADER.encode(), self.key_id.encode())]
@@ -85,12 +86,12 @@ class Caller:
             raise Refused(403, message, code="model_not_allowed", param="model")
         meter = self.meter
         if meter is None:
-            return Slot(self, model, stream, [])
+            return Slot(self, model, stream, b"")
         over = meter.over(stream)
         if over is not None:
             raise _too_many(meter, over)
         meter.begin(stream)
-        return Slot(self, model, stream, meter.headers())
+        return Slot(self, model, stream, meter.lines())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class Door:
 
     def learn(self, stored: Iterable[StoredKey]) -> None:
         """Take the keys as they are now."""
+        self.changes += 1
         keys = list(stored)
         self.open = self.may_be_open and not keys
         live = [each for each in keys if each.key.revoked_at is None]
@@ -143,14 +145,13 @@ class Door:
         self._expiring = {each.key.id: each.key.expires_at for each in live if each.key.expires_at is not None}
         self.drop_expired()
         self.loaded = True
-        self.changes += 1
 
     def drop_expired(self) -> None:
         """Forget the keys whose time is over."""
         moment = now()
         for key_id in [key_id for key_id, expires_at in self._expiring.items() if expires_at <= moment]:
-            del self._expiring[key_id], self._known[key_id]
             self.changes += 1
+            del self._expiring[key_id], self._known[key_id]
             self.meters.pop(key_id, None)
 
     def _meter(self, key_id: str, limits: Limits) -> Meter:
@@ -201,5 +202,5 @@ class Visitor:
 def _too_many(meter: Meter, over: Over) -> Refused:
     wait = max(1, math.ceil(over.seconds))
     message = f"the limit of this API key is reached: {over.limit}; try again in {wait} s"
-    headers = [(b"retry-after", b"%d" % wait), *meter.headers()]
-    return Refused(429, message, code="rate_limit_exceeded", kind=over.kind, headers=headers)
+    headers = [(b"retry-after", b"%d" % wait)]
+    return Refused(429, message, code="rate_limit_exceeded", kind=over.kind, headers=headers, lines=meter.lines())

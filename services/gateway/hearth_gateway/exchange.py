@@ -8,7 +8,7 @@ exactly once, whatever happens.
 import asyncio
 import logging
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hearth_gateway import measures, traced
 from hearth_gateway.asked import Asked, Usage, ask_for_usage, read_asked
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PASSED_BACK = frozenset({b"content-type", b"content-length", b"content-encoding", b"retry-after"})
-EVENT_STREAM = b"text/event-stream"
-STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-CLIENT_LEFT = 499
-MOST_TRIES_AFTER_SENDING = 2
-LONGEST_ERROR = 1 << 20
+PASSED_BACK: Final = frozenset({b"content-type", b"content-length", b"content-encoding", b"retry-after"})
+EVENT_STREAM: Final = b"text/event-stream"
+STREAM_HEADERS: Final = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+CLIENT_LEFT: Final = 499
+MOST_TRIES_AFTER_SENDING: Final = 2
+LONGEST_ERROR: Final = 1 << 20
 """An engine's error that is longer passes as it is."""
 
 
@@ -316,14 +316,14 @@ class Exchange:
         self._first_at = self._last_at
         if self._events is not None:
             self._plane.router.first_token(self._model, self._first_at - self._sent_at)
-        headers = [*self._kept, *(self._slot.headers if self._slot is not None else ())]
-        headers += self._plane.pages.headers(self._head.origin)
+        headers = self._kept + self._plane.pages.headers(self._head.origin)
         if self._chunked:
             if self._head.may_chunk:
                 headers.append((b"transfer-encoding", b"chunked"))
             else:
                 self._client.keep_alive = False  # HTTP/1.0: the connection's end is the body's
-        return self._client.head(self._status, self._head.request_id, headers)
+        lines = self._slot.lines if self._slot is not None else b""
+        return self._client.head(self._status, self._head.request_id, headers, lines)
 
     def on_end(self) -> None:
         """The answer is whole."""
@@ -420,7 +420,7 @@ class Exchange:
             self._client.keep_alive = False  # whether the body comes after all, nobody can tell
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(refused.body))]
         headers += [*refused.headers, *self._plane.pages.headers(self._head.origin)]
-        head = self._client.head(refused.status, self._head.request_id, headers)
+        head = self._client.head(refused.status, self._head.request_id, headers, refused.lines)
         self._write(head + refused.body)
         measures.REFUSALS.labels(refused.code or str(refused.status)).inc()
         self._finish(refused.status)

@@ -7,7 +7,7 @@ times a request.
 import math
 from itertools import count
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import httptools
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from hearth_gateway.protocol import TokenProtocol
     from hearth_gateway.tokens import TokenPlane
 
-_PROCESS = token_hex(8).encode()
-_numbers = count()
-_READ = frozenset(
+_PROCESS: Final = token_hex(8).encode()
+_numbers: Final = count()
+_READ: Final = frozenset(
     {
         b"authorization", b"content-length", b"expect", b"host", b"origin", b"traceparent", b"tracestate",
         b"x-request-id",

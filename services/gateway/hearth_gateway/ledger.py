@@ -4,10 +4,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from hearth_access.usage_store import UsageOf
 
-DAY_SECONDS = 86400
+DAY_SECONDS: Final = 86400
 
 
 @dataclass(frozen=True)

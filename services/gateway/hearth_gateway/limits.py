@@ -12,8 +12,6 @@ from typing import NamedTuple
 from hearth_access.rate_store import Left, Spent
 from hearth_contracts.access import Limits
 
-Headers = list[tuple[bytes, bytes]]
-
 
 class Over(NamedTuple):
     """A limit that is reached."""
@@ -26,11 +24,11 @@ class Over(NamedTuple):
 class Bucket:
     """A minute's allowance. `level` may be below 0: what a request needs may be known only when it is over."""
 
-    __slots__ = ("_names", "_shown", "at", "level", "per_minute", "unsettled")
+    __slots__ = ("_lines", "at", "level", "per_minute", "unsettled")
 
     def __init__(self, per_minute: int, kind: bytes) -> None:
-        self._names = (b"x-ratelimit-remaining-" + kind, b"x-ratelimit-reset-" + kind)
-        self._shown = (b"x-ratelimit-limit-" + kind, b"%d" % per_minute)
+        lines = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
+        self._lines = lines % (kind, per_minute, kind, kind)
         self.per_minute = per_minute
         self.level = float(per_minute)
         self.at = time.monotonic()
@@ -52,15 +50,10 @@ class Bucket:
         """How long it takes to fill up to `level`, 0 if there is as much."""
         return max(0.0, (level - self.level) * 60 / self.per_minute)
 
-    def headers(self) -> Headers:
-        """What OpenAI's clients read of it."""
-        remaining, reset = self._names
+    def lines(self) -> bytes:
+        """What OpenAI's clients read of it, as headers' lines."""
         level, full = self.level, self.per_minute
-        return [
-            self._shown,
-            (remaining, b"%d" % (level if level > 0 else 0)),
-            (reset, span((full - level) * 60 / full)),
-        ]
+        return self._lines % (level if level > 0 else 0, span((full - level) * 60 / full))
 
     def settled(self, left: float) -> None:
         """Take over what is left by Redis; it does not know yet of what was spent while it was asked."""
@@ -126,14 +119,10 @@ class Meter:
         if self.tokens is not None:
             self.tokens.spend(tokens)
 
-    def headers(self) -> Headers:
-        """What OpenAI's clients read; none for what is not limited."""
-        found: Headers = []
-        if self.requests is not None:
-            found += self.requests.headers()
-        if self.tokens is not None:
-            found += self.tokens.headers()
-        return found
+    def lines(self) -> bytes:
+        """What OpenAI's clients read, as headers' lines; none for what is not limited."""
+        requests, tokens = self.requests, self.tokens
+        return (requests.lines() if requests is not None else b"") + (tokens.lines() if tokens is not None else b"")
 
     def take_spent(self) -> Spent:
         """What is to be settled; `settled` or `not_settled` must follow."""

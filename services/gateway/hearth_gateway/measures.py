@@ -4,6 +4,7 @@ Label values are few by construction: a model is one that is served (or empty), 
 """
 
 from functools import cache
+from typing import Final
 
 from hearth_telemetry.metrics import LATENCY_BUCKETS, TOKEN_BUCKETS
 from prometheus_client import Counter, Gauge, Histogram
@@ -33,11 +34,11 @@ ABORTS = Counter(
 UPSTREAM_ERRORS = Counter("hearth_gateway_upstream_errors_total", "What engines did wrong", ("kind",))
 REFUSALS = Counter("hearth_gateway_refusals_total", "Requests that were not passed on, by error code", ("code",))
 
-_requests: dict[tuple[str, str, int], int] = {}
-_used: dict[tuple[str, str], int] = {}
-_duration = cache(DURATION.labels)
-_first_token = cache(FIRST_TOKEN.labels)
-_between_tokens = cache(BETWEEN_TOKENS.labels)
+_requests: Final[dict[tuple[str, str, int], int]] = {}
+_used: Final[dict[tuple[str, str], int]] = {}
+_duration: Final = cache(DURATION.labels)
+_first_token: Final = cache(FIRST_TOKEN.labels)
+_between_tokens: Final = cache(BETWEEN_TOKENS.labels)
 
 
 def ended(route: str, model: str, status: int, seconds: float) -> None:
@@ -58,14 +59,14 @@ def used(model: str, tokens: dict[str, int]) -> None:
 def bring() -> None:
     """Bring what was counted since this was last called to Prometheus' counters. For the event loop alone.
 
-    One of theirs takes a lock, and of each request would count four times: a fourteenth of all that a request costs.
+    Each of theirs takes a lock, and a request would take three: a fifteenth of all that it costs.
     """
-    for request, count in _requests.items():
+    while _requests:
+        request, count = _requests.popitem()
         REQUESTS.labels(*request).inc(count)
-    for of, count in _used.items():
+    while _used:
+        of, count = _used.popitem()
         TOKENS.labels(*of).inc(count)
-    _requests.clear()
-    _used.clear()
 
 
 def streamed(model: str, first: float, rest: float, events: int) -> None:

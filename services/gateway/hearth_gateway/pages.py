@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from hearth_gateway.limits import Headers
 from hearth_gateway.replies import Refused
+from hearth_gateway.upstream import Headers
 
 LIMIT_HEADERS = [
     f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")

@@ -187,12 +187,12 @@ class TokenProtocol(HttpToolsProtocol):
 
     # What an exchange does
 
-    def head(self, status: int, request_id: bytes, headers: Headers) -> bytes:
-        """An answer's head, as it is to be sent."""
+    def head(self, status: int, request_id: bytes, headers: Headers, lines: bytes) -> bytes:
+        """An answer's head, as it is to be sent; `lines` are of more headers."""
         if self.draining:
             self.keep_alive = False
         last = [(b"x-request-id", request_id)] if self.keep_alive else [(b"x-request-id", request_id), _CLOSE]
-        return answer_head(status, [*self.server_state.default_headers, *headers, *last])
+        return answer_head(status, [*self.server_state.default_headers, *headers, *last], lines)
 
     def answered(self, exchange: Exchange) -> None:
         """The answer is sent: on to the next request."""

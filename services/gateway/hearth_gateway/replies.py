@@ -2,7 +2,7 @@
 
 import json
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from starlette.types import Send
 
@@ -10,7 +10,7 @@ RETRY_SECONDS = 2
 MOST_FAULTS = 10
 """Of an engine's faults so many are told: a batch may have thousands, all alike."""
 
-_STATUS_LINE = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+_STATUS_LINE: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
 class Refused(Exception):
@@ -26,12 +26,14 @@ class Refused(Exception):
         kind: str | None = None,
         retry: bool = False,
         headers: list[tuple[bytes, bytes]] | None = None,
+        lines: bytes = b"",  # of more headers, as they are sent
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.body = error_body(status, message, code=code, param=param, kind=kind)
+        self.lines = lines
         self.headers = [(b"retry-after", str(RETRY_SECONDS).encode())] if retry else list(headers or [])
 
 
@@ -84,12 +86,12 @@ def _fault(entry: Any) -> str:
     return f"{'.'.join(map(str, entry.get('loc', ())))}: {entry.get('msg', '')}"
 
 
-def answer_head(status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """An answer's head, as it is sent."""
+def answer_head(status: int, headers: list[tuple[bytes, bytes]], lines: bytes = b"") -> bytes:
+    """An answer's head, as it is sent; `lines` are of more headers, written already."""
     parts = [_STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status]
     for name, value in headers:
         parts += (name, b": ", value, b"\r\n")
-    parts.append(b"\r\n")
+    parts += (lines, b"\r\n")
     return b"".join(parts)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hearth_contracts.deploy import Task
 from hearth_web.request_id import HEADER, accept_request_id
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHECK_SECONDS = 0.5
+CHECK_SECONDS: Final = 0.5
 PREFIXES = ("/v1/", "/api/v1/")
 
-TASK_FOR = {
+TASK_FOR: Final = {
     "completions": Task.GENERATE,
     "chat/completions": Task.GENERATE,
     "embeddings": Task.EMBED,
@@ -100,6 +100,7 @@ class TokenPlane:
 
     def _check(self) -> None:
         """End what has waited for too long."""
+        self._timer = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check)  # whatever becomes of this one
         now = self.now()
         for exchange in list(self._active):
             exchange.check(now)
@@ -107,7 +108,6 @@ class TokenPlane:
             client.check(now)
         measures.IN_FLIGHT.set(len(self._active))
         measures.bring()
-        self._timer = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check)
 
     def close(self) -> None:
         """End whatever is still at work; its clients are told."""

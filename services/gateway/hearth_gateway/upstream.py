@@ -9,7 +9,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import httptools
@@ -22,12 +22,18 @@ that very moment would be lost, and nobody could tell whether the engine had beg
 
 LOST_SECONDS = 15
 """A host that acknowledges nothing for so long is gone: another engine may be asked. For an engine that is busy or
-frozen its kernel does, until nobody reads and its buffers are full; the node gives it no longer either."""
+frozen its kernel does."""
+
+SLOW_SECONDS = 30
+"""The same of a body that an engine's kernel may have no room for until the engine reads: by then its node has ended an
+engine that shows no work (`hearth_inference.health`)."""
+
+PROBE_SECONDS = 5
 
 SWEEP_SECONDS = 0.5
-MAX_HEAD_BYTES = 64 * 1024
-FRAMING = (b"content-length", b"transfer-encoding")
-WITHOUT_BODY = frozenset({204, 304})
+MAX_HEAD_BYTES: Final = 64 * 1024
+FRAMING: Final = (b"content-length", b"transfer-encoding")
+WITHOUT_BODY: Final = frozenset({204, 304})
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -64,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._broken: str | None = None
         self._read_paused = False
+        self._is_patient = False  # with a large body
         self._reset()
 
     def _reset(self) -> None:
@@ -85,6 +92,8 @@ class Connection(asyncio.Protocol):
         if len(body) < MOST_JOINED:
             write(self.transport, head + body)
         else:  # not copied once more
+            self._is_patient = True
+            self._wait_for_lost(SLOW_SECONDS)
             write(self.transport, head)
             write(self.transport, body)
 
@@ -110,9 +119,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         if (wire := transport.get_extra_info("socket")) is not None:
-            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_SECONDS * 1000)  # for what is sent,
-            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, LOST_SECONDS // 3)  # and while nothing is
-            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, LOST_SECONDS // 3)
+            # Linux's own: the first for what was sent, the others while nothing is.
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_SECONDS * 1000)
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_SECONDS)
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_SECONDS)
             wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
@@ -145,9 +155,16 @@ class Connection(asyncio.Protocol):
         self.pool.forget(self)
         self._fail("it closed the connection" if exc is None else f"the connection broke: {exc}")
 
+    def _wait_for_lost(self, seconds: int) -> None:
+        if (wire := self.transport.get_extra_info("socket")) is not None:
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
+
     def _finish(self, sink: Sink) -> None:
         self._sink = None
         if self._may_be_kept and self._broken is None and not self.transport.is_closing():
+            if self._is_patient:
+                self._is_patient = False
+                self._wait_for_lost(LOST_SECONDS)
             self.resume()
             self._reset()
             self.pool.put_back(self)

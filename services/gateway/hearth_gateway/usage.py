@@ -6,20 +6,20 @@ newest, and takes what the client did not ask for out of the events again.
 """
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from hearth_gateway.asked import Asked, StreamOptions, Usage, read_usage
 
-USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
-KEY = b'"usage"'
-COMPACT = b',"usage":{'
-NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
-INDEX = re.compile(rb'"index"\s*:\s*(\d+)')
-EVENT_END = b"\n\n"
-LONGEST_EVENT = 1 << 20
+USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
+KEY: Final = b'"usage"'
+COMPACT: Final = b',"usage":{'
+NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+INDEX: Final = re.compile(rb'"index"\s*:\s*(\d+)')
+EVENT_END: Final = b"\n\n"
+LONGEST_EVENT: Final = 1 << 20
 """What has no end by then passes as it is: it is not an event of an engine's."""
 
-LONGEST_USAGE = 1024
+LONGEST_USAGE: Final = 1024
 """No engine's usage object is longer."""
 
 

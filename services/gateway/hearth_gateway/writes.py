@@ -6,14 +6,15 @@ gateway costs. Of writes that follow each other closely only the first does.
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
-FEW = 8
+FEW: Final = 8
 """With so many requests at work or less each write is done at once: there is nothing to wait for."""
 
-MOST_TOGETHER = 32
+MOST_TOGETHER: Final = 32
 """So many are not kept waiting for the end of the turn, so that the other end works meanwhile."""
 
-MOST_JOINED = 65536
+MOST_JOINED: Final = 65536
 """Bytes that are worth a write of their own."""
 
 

@@ -47,6 +47,11 @@ def door(*keys: StoredKey, may_be_open: bool = False) -> Door:
     return made
 
 
+def told(lines: bytes) -> dict[bytes, bytes]:
+    """Headers, as they are sent."""
+    return dict(tuple(line.split(b": ", 1)) for line in lines.splitlines())
+
+
 def refusal(door: Door, authorization: bytes | None) -> Refused:
     with pytest.raises(Refused) as caught:
         door.admit(authorization)
@@ -113,6 +118,32 @@ def test_on_a_connection_that_has_shown_a_key_another_header_is_another_and_a_lo
         visitor.admit(header)
 
 
+def test_a_connection_of_open_days_is_shut_with_the_first_key_and_one_with_a_key_follows_its_changes() -> None:
+    opened = door(may_be_open=True)
+    visitor = Visitor(opened)
+    assert visitor.admit(b"Bearer x").key_id == OPEN
+    stored, header = key(role=Role.ADMIN)
+    opened.learn([stored])
+    with pytest.raises(Refused):
+        visitor.admit(b"Bearer x")
+    assert visitor.admit(header).role is Role.ADMIN
+    less = {"role": Role.USER, "models": ("LLM",), "limits": Limits(requests_per_minute=1)}
+    opened.learn([StoredKey(stored.key.model_copy(update=less), stored.digest)])
+    caller = visitor.admit(header)
+    assert (caller.role, caller.models, caller.meter is not None) == (Role.USER, {"LLM"}, True)
+
+
+def test_keys_that_cannot_be_read_let_nobody_in_by_an_older_visit() -> None:
+    opened = door(may_be_open=True)
+    visitor = Visitor(opened)
+    assert visitor.admit(b"Bearer x").key_id == OPEN
+    wrong = StoredKey(ApiKey.model_construct(id="0" * 12, revoked_at=None, limits=None), b"")
+    with pytest.raises(AttributeError):
+        opened.learn([wrong])
+    with pytest.raises(Refused):
+        visitor.admit(b"Bearer x")
+
+
 def test_without_keys_it_is_open_only_where_it_may_be() -> None:
     assert door(may_be_open=True).admit(None).key_id == OPEN
     assert refusal(door(may_be_open=False), None).status == 401
@@ -140,11 +171,11 @@ def test_a_key_is_for_its_models() -> None:
 def test_requests_per_minute(clock: Clock) -> None:
     known, header = key(limits=Limits(requests_per_minute=3))
     caller = door(known).admit(header)
-    remaining = [dict(caller.begin("LLM", stream=False).headers)[b"x-ratelimit-remaining-requests"] for _ in range(3)]
+    remaining = [told(caller.begin("LLM", stream=False).lines)[b"x-ratelimit-remaining-requests"] for _ in range(3)]
     assert remaining == [b"2", b"1", b"0"]
     with pytest.raises(Refused) as caught:
         caller.begin("LLM", stream=False)
-    headers = dict(caught.value.headers)
+    headers = dict(caught.value.headers) | told(caught.value.lines)
     assert (caught.value.status, headers[b"retry-after"]) == (429, b"20")
     assert headers[b"x-ratelimit-limit-requests"] == b"3"
     assert headers[b"x-ratelimit-reset-requests"] == b"1m0s"
@@ -160,7 +191,7 @@ def test_tokens_per_minute_are_a_debt_that_is_paid_back(clock: Clock) -> None:
     caller.begin("LLM", stream=False).end(prompt_tokens=50, completion_tokens=40)
     with pytest.raises(Refused) as caught:
         caller.begin("LLM", stream=False)
-    headers = dict(caught.value.headers)
+    headers = dict(caught.value.headers) | told(caught.value.lines)
     assert (headers[b"retry-after"], headers[b"x-ratelimit-remaining-tokens"]) == (b"31", b"0")
     clock.now += 31
     caller.begin("LLM", stream=False).end(embedding_tokens=1)

@@ -1,12 +1,14 @@
 """An engine's connection: whatever way the bytes are cut, an answer is passed on whole or said to be broken."""
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import time
 from collections.abc import Iterator
 
 import pytest
+import uvloop
 from hearth_gateway.upstream import IDLE_SECONDS, MAX_HEAD_BYTES, Connection, Headers, Pool, Refusal
 from hearth_gateway.writes import Writes
 from hypothesis import given
@@ -285,3 +287,45 @@ async def test_a_host_that_is_gone_without_a_word_breaks_off_whether_it_had_the_
                 await asyncio.sleep(0.05)
         taken.close()
     assert "timed out" in had.ends[0]
+
+
+async def _options(sent: bytes) -> list[tuple[int, int, int, int]]:
+    """How a connection's socket is set: while it is idle, at work with this body, and idle again."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(len(sent))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        over.set()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        pool = Pool(url, 1.0, loop.time, Writes(loop.call_soon))
+        connection = await pool.connect()
+        wire = connection.transport.get_extra_info("socket")
+
+        def options() -> tuple[int, int, int, int]:
+            names = (socket.TCP_USER_TIMEOUT, socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL)
+            told = [wire.getsockopt(socket.IPPROTO_TCP, name) for name in names]
+            return (told[0], told[1], told[2], wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+        found = [options()]
+        sink = Got()
+        connection.send(b"POST / HTTP/1.1\r\nhost: x\r\n\r\n", sent, sink)
+        found.append(options())
+        while not sink.ends:
+            await asyncio.sleep(0.01)
+        found.append(options())
+        pool.close()
+        await over.wait()
+        return found
+
+
+@pytest.mark.parametrize(("size", "at_work"), [(10, 15_000), (200_000, 30_000)])
+def test_on_the_gateways_own_loop_a_silent_host_is_given_15_s_and_with_a_large_body_30(size: int, at_work: int) -> None:
+    found = uvloop.run(_options(b"x" * size))
+    assert found == [(15_000, 5, 5, 1), (at_work, 5, 5, 1), (15_000, 5, 5, 1)]
