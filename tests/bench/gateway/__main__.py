@@ -142,7 +142,7 @@ def main() -> int:
     found = report.bars(results)
     report.print_table(results, found)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    report.save(results, chosen.out)
+    report.save(results, found, chosen.out)
     report.draw(results, chosen.out / "gateway.svg")
     return 0
 

@@ -137,6 +137,31 @@ def machine() -> str:
     return f"{model}, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}, {parts}"
 
 
-def save(results: Results, folder: Path) -> None:
-    """The figures, to be read by a program or drawn anew."""
+def page(results: Results, found: list[Bar]) -> str:
+    """The same tables, to be kept."""
+    names = list(next(iter(results.values())))
+    lines = [
+        "# The gateway: the newest run", "",
+        "Written by `make bench-gateway`; what it means: [benchmarks.md](../benchmarks.md).", "",
+        f"{machine()}. Medians of the rounds; requests/s, or for streams seconds in all.", "",
+        *_header("", *names),
+    ]  # fmt: skip
+    for measure, by_name in results.items():
+        lines.append(_row(measure, *(_cell(measure, by_name[name]) if name in by_name else "" for name in names)))
+    lines += ["", *_header("bar", "wanted", "reached", "met")]
+    lines += [_row(bar.name, bar.bar, bar.value, "yes" if bar.is_met else "**no**") for bar in found]
+    return "\n".join(lines) + "\n"
+
+
+def _header(*cells: str) -> list[str]:
+    return [_row(*cells), _row(*("---" for _ in cells))]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def save(results: Results, found: list[Bar], folder: Path) -> None:
+    """The figures, to be read by a program or drawn anew, and a page of them."""
     (folder / "results.json").write_text(json.dumps({"machine": machine(), "results": results}, indent=1))
+    (folder / "gateway.md").write_text(page(results, found))
