@@ -76,7 +76,7 @@ def test_the_whole_life_of_a_deployment(served: tuple[Place, Job]) -> None:
     begun = threading.Event()
 
     def stream(model: str) -> None:
-        body = {"model": model, "prompt": "Hello", "max_tokens": 200, "ignore_eos": True, "stream": True}
+        body = {"model": model, "prompt": "Hello", "max_tokens": 900, "ignore_eos": True, "stream": True}
         with httpx.stream("POST", f"{report.url}/v1/completions", json=body, timeout=60) as reply:
             assert reply.status_code == 200
             for line in reply.iter_lines():
