@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpx
 from hearth_contracts.jobs import Job
 from hearth_jobs.store import JobStore
-from hearth_local.config import DEFAULT_PORTS, Config, Ports, load_secrets
+from hearth_local.config import DEFAULT_PORTS, S3_INNER, Config, Ports, load_secrets
 from hearth_local.paths import CHECKOUT, env_python
 from hearth_local.platform import Platform
 from hearth_local.programs import PROGRAMS, Context, s3_client
@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from tests.support.hub import HubServer
-from tests.support.servers import free_ports
+from tests.support.servers import free_ports, free_row
 
 T = TypeVar("T")
 BASE = "acme/tiny-llama"
@@ -209,8 +209,8 @@ def running(folder: Path, home_bytes: int | None = None, *, warm: bool = False) 
     for name in (OTHER_BASE, "acme/heavy"):
         shutil.copytree(hub_root / BASE, hub_root / name)
     _write_weights(hub_root / "acme/heavy/more.safetensors", HEAVY_BYTES)
-    main, inner = free_ports(len(DEFAULT_PORTS)), free_ports(1)
-    ports = Ports.of({**dict(zip(DEFAULT_PORTS, main, strict=True)), "s3": inner[0]})
+    main = dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True))
+    ports = Ports.of({**main, "s3": free_row(1 + len(S3_INNER))})
     with HubServer(hub_root) as hub, _disk(folder / "home", home_bytes):
         settings = {
             "HF_ENDPOINT": hub.url,

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import random
 import socket
 import subprocess
 import threading
@@ -37,6 +38,20 @@ def free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def free_row(count: int) -> int:
+    """The first of so many free ports in a row, below those that Linux gives to outgoing connections at any moment."""
+    while True:
+        first = random.randrange(20_000, 32_000)
+        with ExitStack() as stack:
+            probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+            try:
+                for port, probe in enumerate(probes, first):
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
 
 
 def valkey_binary() -> Path:
