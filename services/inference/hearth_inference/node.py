@@ -301,7 +301,7 @@ class Node:
             return
         stage = coming.start_stage()
         if stage is not None and stage.lacks_room:
-            coming.has_room()
+            coming.count_from_now()
         if stage is not None and stage.words != self.detail:
             self._stage(goal, stage.words, 0.1 + 0.6 * stage.loaded)
 

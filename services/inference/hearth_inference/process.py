@@ -69,8 +69,8 @@ class EngineProcess(GuardedProcess):
         """What it does before it answers, as far as it tells."""
         return self.driver.start_stage(self._said())
 
-    def has_room(self) -> None:
-        """Its start is counted from here: until now it waited for others."""
+    def count_from_now(self) -> None:
+        """Until now it waited for others: no part of how long its start takes."""
         self.started = time.monotonic()
 
     def answers(self) -> bool:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from hearth_contracts.deploy import DeploymentState, Engine, NodeReport
 from hearth_contracts.engine import EngineSettings
-from hearth_contracts.jobs import Job, JobStatus
+from hearth_contracts.jobs import JobStatus
 from hearth_jobs.guard import descendants
 
 from services.inference.tests.conftest import SUPPORT, Place, add_adapters, add_model, complete, script, wait_for
@@ -68,10 +68,6 @@ def parts(cluster: RayCluster) -> list[int]:
     return found
 
 
-def told(place: Place, job: Job) -> str:
-    return place.jobs.get(job.id).stage
-
-
 def test_tensors_are_shared_by_two_nodes_and_the_engine_waits_for_another_where_one_is_lost(
     shelf: Place, says: dict[str, str], cluster: RayCluster
 ) -> None:
@@ -83,7 +79,7 @@ def test_tensors_are_shared_by_two_nodes_and_the_engine_waits_for_another_where_
 
         cluster.lose(cluster.nodes[1])
         wait_for(lambda: (r := shelf.report()) and r.state is not DeploymentState.READY, 60)
-        wait_for(lambda: told(shelf, job) == "waiting for room on the Ray cluster", 120)
+        wait_for(lambda: shelf.jobs.get(job.id).stage == "waiting for room on the Ray cluster", 120)
         cluster.start_node()
         assert said_by(shelf.ready(job)) == says
         assert parts(cluster) == [1, 1]
